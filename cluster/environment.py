@@ -1,0 +1,57 @@
+"""Where and with what a run happens: written to env.json, compared when a run is resumed."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from typing import Any
+
+from trainers.rooms import ROOT
+
+PACKAGES = ("torch", "torchvision", "ray", "timm", "pyarrow", "numpy", "optuna", "torchmetrics")
+
+
+def environment() -> dict[str, Any]:
+    """Commit, versions and machine, without importing any of the packages named."""
+    commit, dirty = commit_of_checkout()
+    return {
+        "commit": commit,
+        "dirty": dirty,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "hostname": socket.gethostname(),
+        "command": " ".join(sys.argv),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def commit_of_checkout() -> tuple[str, bool]:
+    """(commit, whether files differ from it); ("", False) outside a git checkout."""
+    if os.environ.get("MANTA_COMMIT"):  # set by `submit`, where .git is not shipped
+        return os.environ["MANTA_COMMIT"], False
+    commit = _git("rev-parse", "HEAD")
+    return commit, bool(commit and _git("status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(*words: str) -> str:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, timeout=10, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

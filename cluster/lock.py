@@ -1,0 +1,99 @@
+"""One process at a time holds a run folder: a file with a heartbeat, readable by people."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from types import TracebackType
+
+from datasets import store
+from datasets.refusal import Refusal
+
+BEAT_SECONDS = 10.0
+STALE_SECONDS = 60.0
+
+
+class Lock:
+    """Held from `with` to its end; a holder that died is replaced at once on its host, elsewhere after a minute."""
+
+    def __init__(self, folder: str) -> None:
+        self.url = store.join(folder, "lock.json")
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
+
+    def __enter__(self) -> Lock:
+        holder = self._holder()
+        if holder:
+            raise Refusal(
+                f"this run is being trained by process {holder['pid']} on {holder['host']}",
+                path=self.url.rsplit("/", 1)[0],
+                value=holder["pid"],
+                remedy="wait for it, stop it, or change the recipe",
+            )
+        self._write()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        store.remove(self.url)
+
+    def _holder(self) -> dict[str, object] | None:
+        """Whoever holds the run and lives."""
+        if not store.exists(self.url):
+            return None
+        try:
+            held = json.loads(store.read_bytes(self.url))
+            fresh = time.time() - float(held["beat"]) < STALE_SECONDS
+            here = held["host"] == socket.gethostname()
+        except (ValueError, KeyError, TypeError):
+            return None  # torn by a crash: nobody's
+        if here:
+            return held if _alive(held) else None
+        return held if fresh else None
+
+    def _write(self) -> None:
+        held = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started": _started(os.getpid()),
+            "beat": time.time(),
+        }
+        store.write_bytes(self.url, json.dumps(held).encode())
+
+    def _beat(self) -> None:
+        while not self._done.wait(BEAT_SECONDS):
+            try:
+                self._write()
+            except Refusal:
+                continue  # the storage is away for a moment; the run itself will say so when it matters
+
+
+def _alive(held: dict[str, object]) -> bool:
+    """Whether the process still is the one that took the lock: its number may have gone to another."""
+    try:
+        pid = int(str(held["pid"]))
+        os.kill(pid, 0)
+    except (ProcessLookupError, ValueError, KeyError):
+        return False
+    except PermissionError:
+        return True
+    return held.get("started") in (None, _started(pid))
+
+
+def _started(pid: int) -> str | None:
+    """When a process began, in the kernel's ticks; None where /proc is not there."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return None

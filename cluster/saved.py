@@ -1,0 +1,168 @@
+"""A checkpoint of a run, put back to work: its network, its transform, its predictions, its scores on a split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cluster.run import Run
+from cluster.session import choose_device
+from datasets import store
+from datasets.order import Plan
+from datasets.refusal import Refusal
+from datasets.shards import open_dataset
+from trainers import build, checkpoint, evaluation
+from trainers.build import Shape
+from trainers.evaluation import Evaluation
+from trainers.inputs import Inputs
+from trainers.stage import Stage
+from trainers.task import Finding
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Saved:
+    """One checkpoint folder of a run."""
+
+    run: Run
+    url: str
+
+    @classmethod
+    def best(cls, run: Run) -> Saved:
+        chosen = run.json("checkpoints/best.json")
+        if chosen:
+            return cls(run, checkpoint.folder(run.url, chosen["step"]))
+        return cls.last(run)
+
+    @classmethod
+    def last(cls, run: Run) -> Saved:
+        url = checkpoint.latest(run.url)
+        if url is None:
+            raise Refusal(
+                "this run has no checkpoint yet", path=run.url, remedy="train it for some steps"
+            )
+        return cls(run, url)
+
+    @cached_property
+    def shape(self) -> Shape:
+        """What the model was built for, from the run folder alone: the data need not be at hand."""
+        card, given = self.run.json("data.json"), self.run.json("model.json").get("input", {})
+        if not card or not given:
+            raise Refusal("data.json or model.json is missing", path=self.run.url)
+        return Shape(
+            num_classes=len(card["classes"]) or 1,
+            channels=given["channels"],
+            size=given["size"],
+            classes=tuple(card["classes"]),
+            stored=tuple(card["shape"]),
+            mean=tuple(given["mean"]),
+            std=tuple(given["std"]),
+        )
+
+    def model(self) -> nn.Module:
+        """The network with these weights, in eval mode on the CPU."""
+        recipe = self.run.recipe
+        if recipe.model.arguments.get("pretrained"):
+            recipe = recipe.override({"model.pretrained": False})  # its weights come from here
+        network = build.model(recipe, self.shape)
+        checkpoint.load_model(self.url, network)
+        return network.eval()
+
+    @property
+    def transform(self) -> Callable[[Any], Tensor]:
+        """A picture (PIL, (H, W) or (H, W, C) uint8 array, or path) -> the model's input (C, S, S)."""
+        shape = self.shape
+        if not shape.size:
+            raise Refusal("this run was trained on a table, not on pictures", path=self.run.url)
+        inputs = Inputs(
+            stored_channels=shape.stored[2],
+            channels=shape.channels,
+            size=shape.size,
+            mean=list(shape.mean),
+            std=list(shape.std),
+        )
+        return lambda picture: inputs(_pixels(picture, shape)[None])[0]
+
+    def predict(self, images: Sequence[Any]) -> pd.DataFrame:
+        """A row for each picture: prediction, its probability, and every class's."""
+        import pandas as pd
+
+        if not self.shape.classes or self.run.recipe.phases[-1].task.name != "classify":
+            raise Refusal(
+                f"task '{self.run.recipe.phases[-1].task.name}' names no classes to predict",
+                path=self.run.url,
+                remedy="predict with a run that classifies",
+            )
+        network, transform = self.model(), self.transform
+        with torch.no_grad():
+            pictures = [transform(image) for image in images]
+            rows = [network(picture[None])[0].softmax(0) for picture in pictures]
+        classes = self.shape.classes
+        return pd.DataFrame(
+            {
+                "image": str(image) if isinstance(image, str | Path) else number,
+                "prediction": classes[int(row.argmax())],
+                "probability": float(row.max()),
+                **{f"p({name})": float(p) for name, p in zip(classes, row, strict=True)},
+            }
+            for number, (image, row) in enumerate(zip(images, rows, strict=True))
+        )
+
+    def evaluate(self, split: str) -> tuple[dict[str, list[Finding]], evaluation.Predictions]:
+        """Findings of the recipe's evaluators on a split, and its predictions."""
+        recipe = self.run.recipe
+        dataset = open_dataset(build.data_url(recipe.data))
+        dataset.manifest.split(split)
+        known = self.run.json("data.json").get("digest")
+        if known and known != dataset.manifest.digest:
+            raise Refusal(
+                "the data set is not the one that the run was trained on",
+                path="data",
+                value=dataset.manifest.digest[:12],
+                remedy=f"restore the one with digest {known[:12]}",
+            )
+        device = choose_device(recipe.scale)
+        network = self.model().to(device)
+        index = len(recipe.phases) - 1
+        data = recipe.phase_data(index)
+        rows = dataset.manifest.split("train").rows
+        plan = Plan(rows, data.batch, data.lanes or min(data.batch, 64), data.tail)
+        stage = Stage(recipe, index, network, plan=plan, device=device, bf16=False)
+        checkpoint.load_task(self.url, stage.task, network)
+        inputs = build.inputs(self.shape).to(device)
+        runner = Evaluation(recipe, self.shape, dataset, inputs, device)
+        return runner.run(stage, split, list(recipe.evals), predictions=True)
+
+
+def _pixels(picture: Any, shape: Shape) -> Tensor:
+    """(H, W, C) uint8 with the channels of the stored pictures."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(picture, str | Path):
+        try:
+            picture = Image.open(store.path_of(str(picture)))
+            picture.load()
+        except (UnidentifiedImageError, OSError) as error:
+            raise Refusal(
+                f"not readable as a picture: {error}", path=str(picture), remedy="use PNG or JPEG"
+            ) from None
+    if isinstance(picture, Image.Image):
+        picture = np.asarray(picture.convert("L" if shape.stored[2] == 1 else "RGB"))
+    pixels = np.asarray(picture)
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.ndim != 3 or pixels.dtype != np.uint8 or pixels.shape[2] != shape.stored[2]:
+        raise Refusal(
+            f"a picture is (height, width, {shape.stored[2]}) of uint8, not {pixels.shape} of {pixels.dtype}",
+            path="images",
+            remedy="convert it, or pass a PIL image",
+        )
+    return torch.from_numpy(np.array(pixels))  # a copy: PIL's memory is read-only

@@ -1,0 +1,120 @@
+"""The places a run can be: this process, and a worker of Ray Train. Each says where a process stands."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
+
+import torch
+
+from datasets import store
+from datasets.refusal import Refusal
+from trainers import checkpoint
+from trainers.recipe import Scale
+
+STOP = "stop"  # a file in the run folder: whoever writes it asks the run to save and end
+
+
+@dataclass
+class Local:
+    """This process. `SIGINT` and `SIGTERM` set a flag that the engine reads between steps."""
+
+    device: torch.device
+    folder: str
+    show: Callable[[list[dict[str, Any]]], None] = lambda rows: None
+    rank: int = 0
+    world: int = 1
+    signals: list[int] = field(default_factory=list)
+
+    def latest(self) -> str | None:
+        return checkpoint.latest(self.folder)
+
+    def should_stop(self) -> bool:
+        return bool(self.signals)
+
+
+@dataclass
+class RayWorker:
+    """One worker of a Ray Train group; made inside it."""
+
+    device: torch.device
+    folder: str
+    rank: int
+    world: int
+
+    @classmethod
+    def here(cls, folder: str, scale: Scale) -> RayWorker:
+        import ray.train
+        import ray.train.torch
+
+        context = ray.train.get_context()
+        device = ray.train.torch.get_device()
+        set_threads(scale, workers_on_host=context.get_local_world_size())
+        return cls(device, folder, context.get_world_rank(), context.get_world_size())
+
+    def latest(self) -> str | None:
+        return checkpoint.latest(self.folder)
+
+    def should_stop(self) -> bool:
+        # The driver's wish arrives through the run folder, which every place can see. Asked about once a second.
+        return self.rank == 0 and store.exists(store.join(self.folder, STOP))
+
+    def show(self, rows: list[dict[str, Any]]) -> None:
+        """Nothing: the driver follows metrics.jsonl."""
+
+
+@contextmanager
+def stopping_on_signals(signals: list[int]) -> Iterator[None]:
+    """The first SIGINT or SIGTERM is written down, so that the run can end in order; the second acts as usual."""
+
+    def note(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        for each, handler in former.items():
+            signal.signal(each, handler)
+
+    former: dict[int, Any] = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            former[number] = signal.signal(number, note)
+    except ValueError:  # not the main thread: a notebook's or a server's worker decides by itself
+        former = {}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def choose_device(scale: Scale) -> torch.device:
+    """The device of one process: cuda:0, else mps, else cpu, or what the recipe names."""
+    if scale.device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", 0)
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    device = torch.device(scale.device)
+    if device.type == "cuda":
+        found = torch.cuda.device_count()
+        if (device.index or 0) >= found:
+            raise Refusal(
+                f"there {'is' if found == 1 else 'are'} {found} CUDA device{'' if found == 1 else 's'} here",
+                path="scale.device",
+                value=scale.device,
+                remedy="use scale.device=auto" if not found else f"use cuda:0 .. cuda:{found - 1}",
+            )
+        torch.cuda.set_device(device)
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        raise Refusal(
+            "there is no MPS device here", path="scale.device", value="mps", remedy="use auto"
+        )
+    return device
+
+
+def set_threads(scale: Scale, *, workers_on_host: int) -> None:
+    """Threads of torch's CPU kernels: the host's cores shared by its workers. More would fight for them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(scale.threads or max(1, cores // workers_on_host))

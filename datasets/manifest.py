@@ -1,0 +1,297 @@
+"""What a packed data set says about itself: manifest.json, read strictly.
+
+A manifest is written by the computer, but it travels, so nothing in it is believed: types, counts,
+byte ranges, paths and the digest are checked, and a Refusal names the manifest and the value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Literal, TypeVar, get_args
+
+from datasets import store
+from datasets.refusal import Refusal, nearest
+from datasets.source import Kind, column_type
+
+FORMAT = 1
+NAME = "manifest.json"
+REPACK = "the manifest is damaged: pack the data set again with launch.py pack"
+
+Codec = Literal["raw"]  # raw: uint8 pixels of one shape; encoded pictures will be another
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Bytes offset .. offset+length-1 of a shard: one Arrow message, what is fetched and summed."""
+
+    offset: int
+    length: int
+    rows: int
+    checksum: str  # xxh3_64 of the bytes, 16 hexadecimal digits
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One Arrow IPC file; `path` is relative to the manifest's folder."""
+
+    path: str
+    rows: int
+    bytes: int
+    batches: tuple[RecordBatch, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """`content` is a hash of the columns' bytes in row order, however they are cut into shards."""
+
+    rows: int
+    content: str
+    shards: tuple[Shard, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """All that is known of a data set without reading a shard.
+
+    `columns` maps each column to its numpy type; `mean` and `std` are those of the train split,
+    per channel, of pixels in [0, 1]; `packed` tells from what and how the set was made. `digest`
+    is the SHA-256 of what determines the content, so it moves with the data and not with the URL.
+    """
+
+    name: str
+    kind: Kind
+    codec: Codec
+    shape: tuple[int, ...]
+    columns: Mapping[str, str]
+    classes: tuple[str, ...]
+    splits: Mapping[str, Split]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    packed: Mapping[str, Json]
+    digest: str
+
+    def split(self, name: str) -> Split:
+        """Raises Refusal, with the nearest known one, for an unknown split."""
+        if name not in self.splits:
+            raise Refusal(
+                f"'{self.name}' has no split '{name}'",
+                path=f"data.splits.{name}",
+                value=name,
+                remedy=nearest(name, self.splits),
+            )
+        return self.splits[name]
+
+    def to_json(self) -> bytes:
+        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, path: str) -> Manifest:
+        """Raises Refusal naming `path` and the value where the bytes are not a true manifest."""
+        return _Reader(path).manifest(data)
+
+
+def digest(
+    kind: str,
+    codec: str,
+    shape: Sequence[int],
+    columns: Mapping[str, str],
+    classes: Sequence[str],
+    splits: Mapping[str, Split],
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> str:
+    """SHA-256 over canonical JSON; the cutting into shards, names, times and places are left out."""
+    content = {
+        "format": FORMAT,
+        "kind": kind,
+        "codec": codec,
+        "shape": list(shape),
+        "columns": dict(columns),
+        "classes": list(classes),
+        "splits": {name: [split.rows, split.content] for name, split in splits.items()},
+        "mean": list(mean),
+        "std": list(std),
+    }
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def read(url: str) -> Manifest:
+    """The manifest of the data set at `url`; Refusal where there is none or it is not true."""
+    path = store.join(url, NAME)
+    if not store.exists(path):
+        raise Refusal(
+            f"no {NAME}: not a packed data set, or pack was interrupted",
+            path=url,
+            value=url,
+            remedy="run launch.py pack",
+        )
+    return Manifest.from_json(store.read_bytes(path), path)
+
+
+class _Reader:
+    """Takes a manifest apart; `path` is named in every Refusal."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def check(self, holds: bool, error: str, value: object) -> None:
+        if not holds:
+            raise Refusal(error, path=self.path, value=value, remedy=REPACK)
+
+    def typed(self, value: object, kind: type[T], where: str) -> T:
+        # In Python True is an int; in a manifest it is a mistake.
+        wrong = not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)
+        self.check(not wrong, f"{where} is {value!r:.60}, not {_words(kind)}", value)
+        return value  # type: ignore[return-value]
+
+    def record(self, value: object, keys: Sequence[str], where: str) -> dict[str, object]:
+        found = self.typed(value, dict, where)
+        for key in keys:
+            self.check(key in found, f"{where} has no '{key}'", sorted(found))
+        for key in found:
+            self.check(key in keys, f"{where} has an unknown '{key}'", key)
+        return found
+
+    def count(self, value: object, where: str, least: int = 0) -> int:
+        number = self.typed(value, int, where)
+        self.check(number >= least, f"{where} is {number}, less than {least}", number)
+        return number
+
+    def text(self, value: object, where: str) -> str:
+        text = self.typed(value, str, where)
+        self.check(text != "", f"{where} is empty", text)
+        return text
+
+    def list(self, value: object, kind: type[T], where: str) -> tuple[T, ...]:
+        return tuple(self.typed(item, kind, where) for item in self.typed(value, list, where))
+
+    def manifest(self, data: bytes) -> Manifest:
+        try:
+            found = json.loads(data)
+        except ValueError as error:
+            raise Refusal(f"is not JSON: {error}", path=self.path, remedy=REPACK) from error
+        version = found.get("format") if isinstance(found, dict) else None
+        self.check(version == FORMAT, f"has format {version!r}, this Manta reads {FORMAT}", version)
+        del found["format"]
+        keys = list(Manifest.__dataclass_fields__)
+        record = self.record(found, keys, "the manifest")
+        kind, codec = self.text(record["kind"], "kind"), self.text(record["codec"], "codec")
+        self.check(kind in get_args(Kind), f"kind '{kind}' is not one of {get_args(Kind)}", kind)
+        self.check(
+            codec in get_args(Codec), f"codec '{codec}' is not one of {get_args(Codec)}", codec
+        )
+        splits = {
+            self.text(name, "the name of a split"): self.split(split, f"split '{name}'")
+            for name, split in self.typed(record["splits"], dict, "splits").items()
+        }
+        manifest = Manifest(
+            name=self.text(record["name"], "name"),
+            kind=kind,  # type: ignore[arg-type]
+            codec=codec,  # type: ignore[arg-type]
+            shape=self.list(record["shape"], int, "shape"),
+            columns=self.typed(record["columns"], dict, "columns"),
+            classes=self.list(record["classes"], str, "classes"),
+            splits=splits,
+            mean=self.list(record["mean"], float, "mean"),
+            std=self.list(record["std"], float, "std"),
+            packed=self.typed(record["packed"], dict, "packed"),
+            digest=self.text(record["digest"], "digest"),
+        )
+        self.check_whole(manifest)
+        return manifest
+
+    def split(self, value: object, where: str) -> Split:
+        record = self.record(value, ("rows", "content", "shards"), where)
+        shards = tuple(
+            self.shard(shard, f"{where} shard {number}")
+            for number, shard in enumerate(self.typed(record["shards"], list, f"{where} shards"))
+        )
+        rows = self.count(record["rows"], f"{where} rows")
+        total = sum(shard.rows for shard in shards)
+        self.check(rows == total, f"{where} says {rows} rows, its shards {total}", rows)
+        return Split(rows, self.text(record["content"], f"{where} content"), shards)
+
+    def shard(self, value: object, where: str) -> Shard:
+        record = self.record(value, ("path", "rows", "bytes", "batches"), where)
+        path = self.text(record["path"], f"{where} path")
+        inside = all(part not in ("", ".", "..") for part in path.split("/"))
+        self.check(inside and "\\" not in path, f"{where} path '{path}' leaves the folder", path)
+        size = self.count(record["bytes"], f"{where} bytes", 1)
+        batches = tuple(
+            self.batch(batch, size, f"{where} batch {number}")
+            for number, batch in enumerate(self.typed(record["batches"], list, f"{where} batches"))
+        )
+        for one, two in pairwise(batches):
+            self.check(
+                one.offset + one.length <= two.offset, f"{where} batches overlap", two.offset
+            )
+        rows = self.count(record["rows"], f"{where} rows", 1)
+        total = sum(batch.rows for batch in batches)
+        self.check(rows == total, f"{where} says {rows} rows, its batches {total}", rows)
+        return Shard(path, rows, size, batches)
+
+    def batch(self, value: object, size: int, where: str) -> RecordBatch:
+        record = self.record(value, ("offset", "length", "rows", "checksum"), where)
+        offset = self.count(record["offset"], f"{where} offset")
+        length = self.count(record["length"], f"{where} length", 1)
+        end = offset + length
+        self.check(end <= size, f"{where} ends at byte {end} of a shard of {size}", end)
+        checksum = self.text(record["checksum"], f"{where} checksum")
+        hexadecimal = len(checksum) == 16 and set(checksum) <= set("0123456789abcdef")
+        self.check(hexadecimal, f"{where} checksum '{checksum}' is not 16 digits", checksum)
+        return RecordBatch(offset, length, self.count(record["rows"], f"{where} rows", 1), checksum)
+
+    def check_whole(self, manifest: Manifest) -> None:
+        """What must hold between the fields."""
+        image = manifest.kind == "image"
+        shape, columns, classes = manifest.shape, manifest.columns, manifest.classes
+        fits = len(shape) == 3 and min(shape) > 0 if image else shape == ()
+        self.check(fits, f"shape {list(shape)} is not that of a {manifest.kind}", shape)
+        self.check("id" in columns, "there is no column 'id'", sorted(columns))
+        self.check(not image or "image" in columns, "there is no column 'image'", sorted(columns))
+        for name, kind in columns.items():
+            expected = column_type(name, manifest.kind).name
+            self.check(kind == expected, f"column '{name}' is {kind!r}, not {expected}", kind)
+        self.check(len(set(classes)) == len(classes), "two classes have one name", classes)
+        channels = shape[-1] if image else 0
+        for name, values in (("mean", manifest.mean), ("std", manifest.std)):
+            right = len(values) == channels and all(map(math.isfinite, values))
+            self.check(right, f"{name} {list(values)} does not fit {channels} channels", values)
+        paths = [shard.path for split in manifest.splits.values() for shard in split.shards]
+        for path in paths:
+            self.check(paths.count(path) == 1, f"shard '{path}' is listed twice", path)
+        self.check(bool(manifest.splits), "there are no splits", None)
+        actual = digest(
+            manifest.kind,
+            manifest.codec,
+            shape,
+            columns,
+            classes,
+            manifest.splits,
+            manifest.mean,
+            manifest.std,
+        )
+        self.check(
+            actual == manifest.digest,
+            f"digest {manifest.digest:.12} is not that of its "
+            f"content, {actual:.12}: it was changed after packing",
+            manifest.digest,
+        )
+
+
+def _words(kind: type) -> str:
+    return {
+        dict: "an object",
+        list: "a list",
+        str: "a text",
+        int: "a whole number",
+        float: "a number with a point",
+    }.get(kind, kind.__name__)

@@ -1,0 +1,157 @@
+"""From a source to a packed data set. The same arguments give the same digest on any machine."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from datasets import manifest as manifests
+from datasets import shards, splits, store
+from datasets.manifest import Json, Manifest
+from datasets.refusal import Refusal, nearest
+from datasets.remote import explained
+from datasets.source import Source
+
+Arguments: TypeAlias = Mapping[str, Json]
+SOURCES = Path(__file__).parent / "sources"
+
+
+def known_sources() -> list[str]:
+    """Names of the files in `datasets/sources/`."""
+    return sorted(path.stem for path in SOURCES.glob("*.py") if not path.stem.startswith("_"))
+
+
+def load_source(source_name: str, args: Arguments) -> Source:
+    """Calls the door of `datasets/sources/<source_name>.py`.
+
+    Raises Refusal for an unknown source or argument, with the nearest known one.
+    """
+    door, complete = _door(source_name, args)
+    return door(**complete)
+
+
+def pack(
+    source_name: str,
+    args: Arguments,
+    url: str,
+    *,
+    splits: Mapping[str, float],
+    seed: int,
+    name: str = "",
+) -> Manifest:
+    """Packs a source to `url`: its official splits, the others cut from "train" by fractions.
+
+    Images are cut class by class, tables at random; `seed` decides both the cut and the order of
+    rows. Raises Refusal for a bad source, argument or fraction, and where `url` cannot be written.
+    """
+    door, complete = _door(source_name, args)
+    source = door(**complete)
+    rows = _cut(source, splits, seed)
+    return shards.write(
+        url,
+        {
+            split: {column: values[of_split] for column, values in source.columns.items()}
+            for split, of_split in rows.items()
+        },
+        name=name or source_name,
+        kind=source.kind,
+        shape=source.shape,
+        classes=source.classes,
+        packed={
+            "source": source_name,
+            "args": complete,
+            "fractions": dict(splits),
+            "seed": seed,
+            "official_splits": [*sorted(source.splits or ())],
+        },
+        seed=seed,
+    )
+
+
+def ensure(source: str, args: Arguments, *, fractions: Mapping[str, float], seed: int) -> str:
+    """The URL of the packed source in the cache folder; packs it at the first call.
+
+    Its name holds a hash of all that decides the content, the source's own code included. Several
+    processes may call at once: each packs to a folder of its own, the first to rename wins.
+    """
+    _, complete = _door(source, args)
+    decides: Json = {
+        "format": manifests.FORMAT,
+        "source": source,
+        "code": hashlib.sha256((SOURCES / f"{source}.py").read_bytes()).hexdigest(),
+        "args": complete,
+        "fractions": dict(fractions),
+        "seed": seed,
+    }
+    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
+    folder = store.cache_folder() / "packed" / f"{source}-{key}"
+    if not (folder / manifests.NAME).exists():
+        temporary = folder.parent / f"{store.TEMPORARY}{uuid.uuid4().hex}"
+        try:
+            pack(source, args, str(temporary), splits=fractions, seed=seed)
+            _publish(temporary, folder)
+        finally:
+            store.remove(str(temporary))
+    return str(folder)
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    with explained("written", str(folder)):
+        try:
+            os.rename(temporary, folder)
+        except OSError:
+            # A folder that is there already is another process's, and holds the same bytes.
+            if not (folder / manifests.NAME).exists():
+                raise
+
+
+def _door(source_name: str, args: Arguments) -> tuple[Callable[..., Source], dict[str, Json]]:
+    """The `build` of a source, and the arguments with its defaults, as JSON holds them."""
+    if source_name not in known_sources():
+        raise Refusal(
+            f"there is no source '{source_name}'",
+            path="data.source",
+            value=source_name,
+            remedy=nearest(source_name, known_sources()),
+        )
+    door = importlib.import_module(f"datasets.sources.{source_name}").build
+    parameters = inspect.signature(door).parameters
+    for name, value in args.items():
+        if name not in parameters:
+            raise Refusal(
+                f"source '{source_name}' has no argument '{name}'",
+                path=f"data.source.{name}",
+                value=value,
+                remedy=nearest(name, parameters),
+            )
+    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    return door, {**defaults, **args}
+
+
+def _cut(source: Source, fractions: Mapping[str, float], seed: int) -> dict[str, NDArray[np.int64]]:
+    """Row numbers of each split; official splits stay as they are."""
+    official = dict(source.splits or {splits.REST: np.arange(source.num_rows)})
+    for name in fractions:
+        if name in official and name != splits.REST:
+            raise Refusal(
+                f"source '{source.name}' brings its own split '{name}'",
+                path=f"data.splits.{name}",
+                value=fractions[name],
+                remedy="leave it out of the fractions",
+            )
+    rows = official.pop(splits.REST)
+    if source.kind == "image" and "label" in source.columns:
+        cut = splits.stratified(source.columns["label"][rows], fractions, seed)
+    else:
+        cut = splits.unstratified(len(rows), fractions, seed)
+    return {**{name: rows[part] for name, part in cut.items()}, **official}

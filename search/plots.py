@@ -1,0 +1,273 @@
+"""Figures of runs: curves of one, curves of several, a confusion matrix. All in one quiet style."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from search import numbers
+from search.canvas import MUTED, PALETTE, Panel, grid, style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from cluster.run import Run
+
+POINTS = 600  # no panel shows more, and files stay small
+
+
+def curves(run: Run) -> Figure:
+    """Loss, validation scores, learning rate and throughput of a run, over steps."""
+    return grid(panels(run.metrics(), run.summary))
+
+
+def compare_curves(runs: Sequence[Run]) -> Figure:
+    """The smoothed loss and every shared validation score of several runs, over steps."""
+    from search.results import labels
+
+    tables = dict(zip(labels(runs), (run.metrics() for run in runs), strict=True))
+    losses = {name: _series(table, "train", "loss") for name, table in tables.items()}
+    found = [_together("Training loss, smoothed", {k: smooth(v) for k, v in losses.items()})]
+    columns = dict.fromkeys(str(c) for table in tables.values() for c in table)
+    for column in (column for column in columns if column.startswith("val/")):
+        series = {name: _series(table, "val", column) for name, table in tables.items()}
+        found.append(_together(column, series))
+    return grid([panel for panel in found if panel])
+
+
+def panels(metrics: pd.DataFrame, summary: Mapping[str, Any]) -> list[Panel]:
+    """What there is to draw of a run's metrics.jsonl, in reading order."""
+    borders = _borders(metrics, summary)
+    best = (summary.get("best") or {}) if isinstance(summary.get("best"), Mapping) else {}
+    val = [c for c in metrics.columns if c.startswith("val/") and len(_series(metrics, "val", c))]
+    shares = [c for c in val if numbers.is_fraction(c)]
+    rates = [c for c in metrics.columns if c == "lr" or c.startswith("lr/")]
+    found = [_loss(metrics, borders)]
+    if shares:
+        found.append(_scores("Validation scores", metrics, shares, best, borders))
+    found += [
+        _scores(_plain(c), metrics, [c], best, borders)
+        for c in val
+        if c not in shares and not c.endswith("/loss")
+    ]
+    found.append(_lines("Learning rate", metrics, rates, borders))
+    found.append(_lines("Images per second", metrics, ["images_per_second"], borders, zero=True))
+    found.append(_lines("Seconds waiting for data", metrics, ["wait_seconds"], borders, zero=True))
+    return [panel for panel in found if panel]
+
+
+def smooth(series: pd.Series) -> pd.Series:
+    """An exponential mean over about a twenty-fifth of the curve."""
+    return series.ewm(span=max(5.0, len(series) / 25)).mean()
+
+
+def _series(metrics: pd.DataFrame, split: str, column: str) -> pd.Series:
+    import numpy as np
+    import pandas as pd
+
+    if column not in metrics.columns or "step" not in metrics.columns:
+        return pd.Series(dtype=float)
+    rows = metrics[(metrics["split"] == split)]
+    values = pd.to_numeric(rows[column], errors="coerce").set_axis(rows["step"])
+    return values.replace([np.inf, -np.inf], np.nan).dropna().sort_index()
+
+
+def _thin(series: pd.Series) -> pd.Series:
+    return series.iloc[:: -(-len(series) // POINTS) or 1]
+
+
+def _plain(column: str) -> str:
+    split, _, name = column.rpartition("/")
+    words = name.replace("_", " ")
+    return f"Validation {words}" if split == "val" else words.capitalize()
+
+
+def _borders(metrics: pd.DataFrame, summary: Mapping[str, Any]) -> dict[float, str]:
+    """Step -> why a line stands there: a new phase, or a restart that the summary dates."""
+    found: dict[float, str] = {}
+    if {"phase", "step"} <= set(metrics.columns):
+        train = metrics[metrics["split"] == "train"].sort_values("step")
+        changed = train["phase"].ne(train["phase"].shift())
+        starts = train.loc[changed, ["step", "phase"]].iloc[1:]
+        found |= {float(step): f"phase {int(phase)}" for step, phase in starts.to_numpy()}
+    restarts = summary.get("restarts")
+    for restart in restarts if isinstance(restarts, list) else []:
+        step = restart.get("step") if isinstance(restart, Mapping) else restart
+        if isinstance(step, (int, float)):
+            found[float(step)] = "restart"
+    return found
+
+
+def _mark(axes: Axes, borders: Mapping[float, str]) -> None:
+    for step, reason in borders.items():
+        axes.axvline(
+            step, color=MUTED, linewidth=0.9, linestyle=":" if reason == "restart" else "--"
+        )
+        axes.annotate(
+            reason,
+            (step, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -9),
+            textcoords="offset points",
+            color=MUTED,
+            size=7.5,
+        )
+
+
+def _finish(axes: Axes, borders: Mapping[float, str], legend: bool) -> None:
+    _mark(axes, borders)
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter(lambda step, _: numbers.short(step))
+    if axes.get_yscale() == "log":
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.yaxis.set_minor_formatter("")
+        axes.minorticks_off()
+    else:
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+    if legend:
+        axes.legend(loc="best", fontsize=8.5)
+
+
+def _loss(metrics: pd.DataFrame, borders: Mapping[float, str]) -> Panel | None:
+    names = [c for c in metrics.columns if c == "loss" or c.startswith(("loss/", "loss_"))]
+    train = {name: _series(metrics, "train", name) for name in names}
+    train = {name: series for name, series in train.items() if len(series)}
+    val = _series(metrics, "val", "val/loss")
+    if not train and not len(val):
+        return None
+
+    def draw(axes: Axes) -> None:
+        for name, colour in zip(train, PALETTE, strict=False):
+            series = train[name]
+            label = "training" if name == "loss" else name[5:]
+            raw = _thin(series)
+            axes.plot(raw.index, raw, color=colour, alpha=0.28, linewidth=0.9)
+            line = _thin(smooth(series))
+            axes.plot(line.index, line, color=colour, label=f"{label}, smoothed")
+        if _steep(train.get("loss", val)):
+            axes.set_yscale("log")
+        if len(val):
+            axes.plot(val.index, val, "o-", color=PALETTE[-2], markersize=3.5, label="validation")
+        _finish(axes, borders, legend=len(train) > 1 or bool(len(val)))
+
+    return Panel("Loss", draw)
+
+
+def _steep(series: pd.Series) -> bool:
+    """Whether a linear axis would show the first steps and nothing else."""
+    settled = series.iloc[len(series) // 2 :]
+    return len(series) > 1 and series.min() > 0 and series.max() > 15 * settled.median()
+
+
+def _scores(
+    title: str,
+    metrics: pd.DataFrame,
+    columns: Sequence[str],
+    best: Mapping[str, Any],
+    borders: Mapping[float, str],
+) -> Panel:
+    def draw(axes: Axes) -> None:
+        for column, colour in zip(columns, PALETTE, strict=False):
+            series = _thin(_series(metrics, "val", column))
+            label = column.removeprefix("val/").replace("_", " ")
+            axes.plot(series.index, series, "o-", color=colour, markersize=3, label=label)
+            if column == best.get("metric") and best.get("step") in series.index:
+                at = (best["step"], series[best["step"]])
+                axes.plot(*at, "o", color=colour, markersize=10, fillstyle="none", zorder=5)
+        if all(numbers.is_fraction(column) for column in columns):
+            axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+        _finish(axes, borders, legend=len(columns) > 1)
+
+    return Panel(title, draw)
+
+
+def _lines(
+    title: str,
+    metrics: pd.DataFrame,
+    columns: Sequence[str],
+    borders: Mapping[float, str],
+    zero: bool = False,
+) -> Panel | None:
+    found = {column: _series(metrics, "train", column) for column in columns}
+    found = {column: series for column, series in found.items() if len(series) > 1}
+    if not found:
+        return None
+
+    def draw(axes: Axes) -> None:
+        for (column, series), colour in zip(found.items(), PALETTE, strict=False):
+            thin, line = _thin(series), _thin(smooth(series) if zero else series)
+            if zero:  # measured, so noisy; a learning rate is set, so exact
+                axes.plot(thin.index, thin, color=colour, alpha=0.28, linewidth=0.9)
+            axes.plot(line.index, line, color=colour, label=column.partition("/")[2] or column)
+        if zero:
+            axes.set_ylim(bottom=0)
+        _finish(axes, borders, legend=len(found) > 1)
+        axes.yaxis.set_major_formatter(lambda value, _: _tick(value))
+
+    return Panel(title, draw)
+
+
+def _tick(value: float) -> str:
+    return numbers.short(value) if abs(value) >= 1e4 else f"{value:,g}"
+
+
+def _together(title: str, series: Mapping[str, pd.Series]) -> Panel | None:
+    found = {name: values for name, values in series.items() if len(values)}
+    if not found:
+        return None
+
+    def draw(axes: Axes) -> None:
+        for place, (name, values) in enumerate(found.items()):
+            thin = _thin(values)
+            dashes = ("-", "--", ":")[place // len(PALETTE) % 3]
+            colour = PALETTE[place % len(PALETTE)]
+            axes.plot(thin.index, thin, dashes, color=colour, label=name)
+        if numbers.is_fraction(title):
+            axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
+        _finish(axes, {}, legend=True)
+
+    return Panel(title, draw)
+
+
+def confusion(table: pd.DataFrame) -> Figure:
+    """Rows are true classes, columns predictions; shade is the share of the row, text the count."""
+    import numpy as np
+
+    counts = table.to_numpy(dtype=float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    n = len(counts)
+    red, green, blue = to_rgb(PALETTE[0])
+    # Transparent where nothing is, so that the picture sits on light and dark pages alike.
+    shade = np.dstack([np.full_like(shares, c) for c in (red, green, blue)] + [0.8 * shares])
+    with style(), matplotlib.rc_context({"axes.grid": False}):
+        figure = Figure(figsize=(4.9, 4.7), layout="constrained")
+        axes = figure.add_subplot()
+        axes.imshow(shade, interpolation="nearest")
+        if n <= 20:
+            for row, column in zip(*np.nonzero(counts), strict=True):
+                axes.text(
+                    column,
+                    row,
+                    f"{counts[row, column]:.0f}",
+                    ha="center",
+                    va="center",
+                    size=min(9, 110 / n),
+                )
+            ticks = np.arange(n)
+        else:
+            ticks = np.arange(0, n, -(-n // 20))
+        names = [str(name)[:14] for name in table.index]
+        wordy = max(map(len, names), default=0) > 3
+        axes.set_xticks(ticks, [names[t] for t in ticks], rotation=90 if wordy else 0)
+        axes.set_yticks(ticks, [names[t] for t in ticks])
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+    return figure

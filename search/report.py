@@ -1,0 +1,295 @@
+"""report.html: a run on one page, from its folder alone, readable without a network."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup, escape
+
+from cluster.run import Run
+from datasets import store
+from search import evidence, numbers, sheets, verdict
+from search.evidence import Evidence
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+PARTS = {
+    "recipe.yaml": "the recipe",
+    "summary.json": "the summary (scores, timings, the chosen checkpoint)",
+    "metrics.jsonl": "the metrics, so there are no curves",
+    "model.json": "the description of the model",
+    "data.json": "the data card",
+    "env.json": "the environment",
+}
+LARGEST = 4_000_000  # bytes of one picture
+MOST_FIGURES = 24
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image with its caption; `source` is a data: URL or inline SVG."""
+
+    caption: str
+    source: Markup
+    inline: bool = False
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class Split:
+    """What the evaluators found on one split."""
+
+    name: str
+    confusion: Picture | None
+    per_class: sheets.Sheet | None
+    others: list[tuple[str, sheets.Sheet]]
+
+
+def write(run_url: str) -> str:
+    """Draw report.html into a run folder; its path or URL."""
+    run = Run.open(run_url)
+    url = store.join(run.url, "report.html")
+    store.write_bytes(url, html(run).encode())
+    return url
+
+
+def html(run: Run) -> str:
+    """The page of a run, finished or not."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    room = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    room.filters |= {"count": numbers.count, "yaml": coloured, "sized": sheets.size}
+    return room.get_template("report.html.j2").render(context(Evidence(run)))
+
+
+def context(found: Evidence) -> dict[str, Any]:
+    """Everything that the template says."""
+    splits, examples = _splits(found), _png(found, "data_examples", "Training examples")
+    page = {
+        "name": str(found.recipe.get("name") or found.run.name),
+        "run": found.run.name,
+        "status": str(found.summary.get("status", "unknown")),
+        "started": _date(found.env.get("started")),
+        "verdict": verdict.sentence(found),
+        "tiles": verdict.tiles(found),
+        "curves": _curves(found),
+        "scores": sheets.scores(found.summary),
+        "splits": splits,
+        "pictures": _pictures(found, splits),
+        "examples": examples,
+        "facts_of_data": _facts(found.card),
+        "counts": sheets.counts(found),
+        "model_facts": _model_facts(found.model),
+        "modules": sheets.modules(found.model),
+        "recipe": found.recipe_text,
+        "environment": _environment(found.env),
+        "commands": _commands(found),
+    }
+    return page | {"notes": _notes(found)}  # last: reading the rest may have met damage
+
+
+def _notes(found: Evidence) -> list[str]:
+    notes = [str(note) for note in found.summary.get("notes", ())]
+    if error := found.summary.get("error"):
+        notes.insert(0, f"It ended with: {error}")
+    opened = found.summary.get("opened") or {}
+    if opened.get("test", 0) > 1:
+        notes.append(
+            f"The test split was opened {opened['test']} times: its score is no longer that of "
+            "unseen data."
+        )
+    if found.env.get("dirty"):
+        notes.append(
+            "The checkout had uncommitted changes: the commit alone does not rebuild this run."
+        )
+    missing = [said for name, said in PARTS.items() if found.bytes(name) is None]
+    if missing:
+        notes.append(f"Not in the folder: {'; '.join(missing)}.")
+    return [*notes, *dict.fromkeys(found.problems)]
+
+
+def _curves(found: Evidence) -> list[Picture]:
+    from search import canvas, plots
+
+    return [
+        Picture(panel.title, Markup(canvas.svg(canvas.single(panel))), inline=True)
+        for panel in plots.panels(found.metrics, found.summary)
+    ]
+
+
+def _splits(found: Evidence) -> list[Split]:
+    """Findings by split: the test split first, it is what the verdict is about."""
+    by_split: dict[str, dict[str, pd.DataFrame]] = {}
+    for name, table in found.tables.items():
+        split, _, rest = name.partition("_")
+        by_split.setdefault(split, {})[rest] = table
+    order = sorted(by_split, key=lambda split: (split != "test", split))
+    return [_split(found, split, by_split[split]) for split in order]
+
+
+def _split(found: Evidence, split: str, tables: Mapping[str, pd.DataFrame]) -> Split:
+    confusion, per_class, others = None, None, []
+    for name, table in tables.items():
+        if "confusion" in name and (square := sheets.confusion(table)) is not None:
+            confusion = _confusion(split, square)
+        elif "class" in name and len(table):
+            per_class = sheets.per_class(table)
+        elif len(table):
+            others.append((f"{sheets.heading(name)}, {split}", sheets.plain(table)))
+    if confusion is None:
+        drawn = [n for n in found.names("figures", ".png") if n == f"{split}_confusion"]
+        confusion = _png(found, drawn[0], f"Confusion matrix, {split} split") if drawn else None
+    return Split(split, confusion, per_class, others)
+
+
+def _confusion(split: str, table: pd.DataFrame) -> Picture:
+    from search import canvas, plots
+
+    total, right = table.to_numpy().sum(), table.to_numpy().diagonal().sum()
+    caption = (
+        f"Confusion matrix, {split} split: {numbers.count(total - right)} of "
+        f"{numbers.count(total)} rows off the diagonal. Shade is the share of the true class."
+    )
+    return Picture(caption, Markup(canvas.svg(plots.confusion(table))), inline=True)
+
+
+def _pictures(found: Evidence, splits: list[Split]) -> list[Picture]:
+    drawn = {f"{split.name}_confusion" for split in splits if split.confusion}
+    names = [
+        name
+        for name in found.names("figures", ".png")
+        if name != "data_examples" and name not in drawn and not name.endswith("_confusion_matrix")
+    ]
+    if len(names) > MOST_FIGURES:
+        left = len(names) - MOST_FIGURES
+        found.problems.append(f"{left} more pictures are in figures/, not on this page.")
+    listed = []
+    for name in names[:MOST_FIGURES]:
+        split, _, rest = name.partition("_")
+        known = split in ("train", "val", "test")
+        said = f"{sheets.heading(rest)}, {split} split" if known and rest else sheets.heading(name)
+        listed.append(_png(found, name, said))
+    return [picture for picture in listed if picture]
+
+
+def _png(found: Evidence, name: str, caption: str) -> Picture | None:
+    data = found.bytes("figures", f"{name}.png")
+    if not data:
+        return None
+    if len(data) > LARGEST or not data.startswith(b"\x89PNG"):
+        found.problems.append(f"figures/{name}.png is too large or no PNG, and was left out.")
+        return None
+    # Width over height, from the header: a strip of examples wants the whole line.
+    width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
+    source = Markup("data:image/png;base64,") + base64.b64encode(data).decode()
+    return Picture(caption, source, wide=width > 1.8 * max(1, height))
+
+
+def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
+    rows: Any = card.get("rows")
+    counted = ""
+    if evidence.fits(rows, evidence.COUNTS):
+        counted = ", ".join(f"{split} {numbers.count(n)}" for split, n in rows.items())
+    elif evidence.fits(rows, evidence.NUMBER):
+        counted = numbers.count(rows)
+    classes = card.get("classes")
+    listed = [
+        ("Name", str(card.get("name") or "")),
+        ("Kind", str(card.get("kind") or "")),
+        ("Shape", sheets.size(card.get("shape"))),
+        ("Rows", counted),
+        ("Classes", numbers.count(len(classes)) if isinstance(classes, list) and classes else ""),
+        ("Mean", _values(card.get("mean"))),
+        ("Standard deviation", _values(card.get("std"))),
+        ("Packed", _date(card.get("packed")) or str(card.get("packed") or "")),
+        ("Digest", str(card.get("digest") or "")),
+    ]
+    return [(label, value) for label, value in listed if value]
+
+
+def _model_facts(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    listed = []
+    for label, key in (("Parameters", "parameters"), ("Trainable", "trainable")):
+        if isinstance(model.get(key), (int, float)):
+            listed.append((label, numbers.count(model[key])))
+    if isinstance(adds := model.get("multiply_adds"), (int, float)):
+        listed.append(("Multiply-adds a sample", numbers.short(adds)))
+    given = model.get("input")
+    if isinstance(given, Mapping) and given:
+        side = given.get("size")
+        side = side if isinstance(side, list) else [side, side]
+        listed.append(("Input", sheets.size([given.get("channels"), *side])))
+    return listed
+
+
+def _values(values: Any) -> str:
+    values = values if isinstance(values, list) else [values]
+    return ", ".join(numbers.number(float(v)) for v in values if isinstance(v, (int, float)))
+
+
+def _environment(env: Mapping[str, Any]) -> list[tuple[str, str]]:
+    commit = str(env.get("commit") or "")[:12]
+    dirty = " with uncommitted changes" if commit and env.get("dirty") else ""
+    listed = [
+        ("Commit", commit + dirty),
+        ("Command", str(env.get("command") or "")),
+        ("Started", _date(env.get("started"))),
+        ("Platform", str(env.get("platform") or "")),
+        ("Host", str(env.get("hostname") or "")),
+        ("CPUs", str(env.get("cpu_count") or "")),
+    ]
+    versions = env.get("versions")
+    if isinstance(versions, Mapping):
+        listed += [(str(name), str(version)) for name, version in versions.items() if version]
+    return [(label, value) for label, value in listed if value]
+
+
+def _commands(found: Evidence) -> list[tuple[str, str]]:
+    """(what it is for, lines to paste)."""
+    url, load = found.run.url, found.model.get("load")
+    commit = found.env.get("commit")
+    again = f"python launch.py train {store.join(url, 'recipe.yaml')} --fresh"
+    commands = [
+        (
+            "Load it with Manta, from the checkout",
+            f'from cluster.run import Run\n\nrun = Run.open("{url}")\nmodel = run.best.model()',
+        ),
+        ("Run it again", f"git checkout {commit[:12]}\n{again}" if commit else again),
+    ]
+    if load:
+        lines = "\n".join(map(str, load)) if isinstance(load, list) else str(load)
+        commands.insert(1, ("Load it with torch alone", lines))
+    return commands
+
+
+def _date(text: Any) -> str:
+    try:
+        moment = datetime.fromisoformat(str(text))
+    except ValueError:
+        return ""
+    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
+
+
+def coloured(text: str) -> Markup:
+    """YAML with its keys and comments marked for the stylesheet."""
+    lines = []
+    for line in text.rstrip().splitlines():
+        safe = str(escape(line))
+        if line.lstrip().startswith("#"):
+            lines.append(f'<span class="comment">{safe}</span>')
+        else:
+            lines.append(re.sub(r"^([\s-]*)([\w./-]+)(:)(?=\s|$)", r"\1<b>\2</b>\3", safe))
+    return Markup("\n".join(lines))

@@ -1,0 +1,121 @@
+"""Tables for a terminal: numbers as people read them, never wider than the line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from search import numbers
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+# What goes first when the line is too short; scores, name and status never do.
+SPARE = (
+    "name",
+    "images_per_second",
+    "workers",
+    "seed",
+    "steps",
+    "batch",
+    "task",
+    "started",
+    "seconds",
+)
+HEADINGS = {"images_per_second": "images/s"}
+
+
+def table(frame: pd.DataFrame, title: str = "", width: int = 80) -> Table:
+    """A frame as a rich table; what does not fit is left out and named in the caption."""
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = frame.reset_index() if frame.index.name not in (None, "url") else frame
+    # Down a comparison's scores the metric changes from row to row, elsewhere it is the column.
+    metrics = list(shown["metric"]) if frame.index.name == "metric" else None
+    null = "null" if frame.index.name == "path" else "–"  # a recipe's null is a value
+    columns = {
+        str(name): [
+            cell(metric, value, null)
+            for metric, value in zip(metrics or [str(name)] * len(shown), shown[name], strict=True)
+        ]
+        for name in shown.columns
+    }
+    empty = [name for name, cells in columns.items() if not any(c not in ("", "–") for c in cells)]
+    kept = {name: cells for name, cells in columns.items() if name not in empty}
+    dropped = _fit(kept, width)
+    caption = f"not shown: {', '.join(dropped)}" if dropped else None
+    # Text, not str: brackets in names are names, not markup.
+    drawn = Table(
+        title=Text(title) if title else None,
+        caption=Text(caption) if caption else None,
+        box=None,
+        title_justify="left",
+        caption_justify="left",
+        title_style="bold",
+        header_style="bold",
+        pad_edge=False,
+    )
+    for name in kept:
+        right = shown[name].map(_is_number).all() and name not in ("seed",)
+        drawn.add_column(
+            Text(HEADINGS.get(name, name)),
+            justify="right" if right else "left",
+            overflow="fold",
+        )
+    for line in zip(*kept.values(), strict=True):
+        drawn.add_row(*(Text(text) for text in line))
+    return drawn
+
+
+def cell(column: str, value: Any, null: str = "–") -> str:
+    """One value as text; – where there is none."""
+    import pandas as pd
+
+    if value is None:
+        return null
+    if value is pd.NA or value is pd.NaT or (isinstance(value, float) and value != value):
+        return "–"
+    if isinstance(value, pd.Timestamp):
+        return f"{value:%d %b %H:%M}"
+    if not _is_number(value):
+        return str(value)
+    plain = value.item() if hasattr(value, "item") else value
+    if column == "seed":
+        return str(int(plain))
+    if column == "seconds":
+        return numbers.seconds(plain)
+    if column == "images_per_second":
+        return numbers.count(plain)
+    return numbers.score(column, plain)
+
+
+def _is_number(value: Any) -> bool:
+    import numbers as abstract
+
+    return isinstance(value, abstract.Number) and not isinstance(value, bool)
+
+
+def _fit(columns: dict[str, list[str]], width: int) -> list[str]:
+    """Remove spare columns until the rest fits; their names."""
+    dropped = []
+    for name in SPARE:
+        if _width(columns) <= width:
+            break
+        if columns.pop(name, None) is not None:
+            dropped.append(name)
+    scores = [name for name in columns if "/" in name]
+    while scores and len(scores) > 1 and _width(columns) > width:
+        dropped.append(last := scores.pop())
+        del columns[last]
+    return dropped
+
+
+def _width(columns: dict[str, list[str]]) -> int:
+    return (
+        sum(
+            2 + max(len(HEADINGS.get(name, name)), *(len(text) for text in cells), 0)
+            for name, cells in columns.items()
+        )
+        - 2
+    )

@@ -1,0 +1,184 @@
+"""From a recipe and a data set's manifest to networks, tasks, evaluators and transforms."""
+
+from __future__ import annotations
+
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from datasets import order, pack
+from datasets.refusal import Refusal
+from datasets.shards import Manifest
+from trainers import library, rooms
+from trainers.inputs import Inputs
+from trainers.recipe import Data, Recipe
+from trainers.task import Evaluator, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from datasets.transforms import Transform
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What the data ask of the model, and the model of the data."""
+
+    num_classes: int  # outputs: classes, or 1 number for a table
+    channels: int  # given to the model: picture channels, or columns of a table
+    size: int  # pixels a side given to the model; 0 for a table
+    classes: tuple[str, ...] = ()
+    stored: tuple[int, ...] = ()  # (H, W, C) of the stored pictures
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+
+    def example(self, rows: int, device: str = "meta") -> torch.Tensor:
+        """An input of the model's shape, float32."""
+        picture = (self.size, self.size) if self.size else ()
+        return torch.zeros(rows, self.channels, *picture, device=device)
+
+
+def data_url(data: Data) -> str:
+    """Where the packed data set is; a source is packed into the cache first."""
+    if data.url is not None:
+        return data.url
+    assert data.source is not None
+    fractions = {"val": data.splits.val, "test": data.splits.test}
+    return pack.ensure(
+        data.source.name, data.source.arguments, fractions=fractions, seed=data.splits.seed
+    )
+
+
+def shape(recipe: Recipe, manifest: Manifest) -> Shape:
+    """What the model of the recipe is built for on this data set."""
+    num_classes = len(manifest.classes) or 1
+    if manifest.kind == "table":
+        inputs = [name for name in manifest.columns if name == "x" or name.startswith("x_")]
+        return Shape(num_classes, channels=max(1, len(inputs)), size=0)
+    height, _, stored_channels = manifest.shape
+    channels, size = wanted(recipe)
+    weights = _normalisation(recipe)
+    mean, std = weights or (list(manifest.mean), list(manifest.std))
+    return Shape(
+        num_classes,
+        channels=channels or stored_channels,
+        size=recipe.data.size or size or height,
+        classes=manifest.classes,
+        stored=manifest.shape,
+        mean=tuple(recipe.data.mean or mean),
+        std=tuple(recipe.data.std or std),
+    )
+
+
+def model(recipe: Recipe, shape: Shape) -> nn.Module:
+    """The network, initialised by the recipe's seed; a `Refusal` on `model` where it does not build."""
+    torch.manual_seed(order.key(recipe.seed, "model") >> 1)
+    with on_part("model"):
+        if recipe.model.name in rooms.doors("models"):
+            context = {
+                "num_classes": shape.num_classes,
+                "channels": shape.channels,
+                "size": shape.size,
+            }
+            network: nn.Module = rooms.door("models", recipe.model.name).build(
+                context, recipe.model.arguments
+            )
+            return network
+        source, name = library.find(recipe.model.name) or ("", "")
+        arguments = recipe.model.arguments
+        return library.build(
+            source, name, arguments, num_classes=shape.num_classes, channels=shape.channels
+        )
+
+
+def task(recipe: Recipe, index: int, network: nn.Module) -> Task:
+    """The task of a phase around the network."""
+    part = recipe.phases[index].task
+    torch.manual_seed(order.key(recipe.seed, "task", index) >> 1)
+    with on_part(f"phases.{index}.task"):
+        try:
+            built: Task = rooms.door("tasks", part.name).build({"model": network}, part.arguments)
+        except AttributeError as error:
+            raise Refusal(
+                f"task '{part.name}' does not fit model '{recipe.model.name}': {error}",
+                path=f"phases.{index}.task",
+                value=part.name,
+                remedy="choose a model made for the task (`launch.py list models`)",
+            ) from None
+    wanted, given = set(built.networks()), set(recipe.phases[index].optim)
+    if wanted != given:
+        raise Refusal(
+            f"task '{part.name}' steps the optimizers {sorted(wanted)}, the recipe names {sorted(given)}",
+            path=f"phases.{index}.optim",
+            value=sorted(given),
+            remedy=f"name {' and '.join(sorted(wanted))}",
+        )
+    return built
+
+
+def evaluators(recipe: Recipe, shape: Shape) -> dict[str, Evaluator]:
+    """A fresh evaluator for each key of `evals`."""
+    context = {"classes": list(shape.classes), "mean": list(shape.mean), "std": list(shape.std)}
+    return {
+        key: rooms.door("evals", part.name).build(context, part.arguments)
+        for key, part in recipe.evals.items()
+    }
+
+
+def transforms(data: Data) -> list[Transform]:
+    """The training transforms of a phase, in order."""
+    return [
+        rooms.door("transforms", part.name).build({}, part.arguments)
+        for part in data.train.transforms
+    ]
+
+
+def inputs(shape: Shape) -> nn.Module:
+    """Stored pixels -> the model's input; nothing to do for a table."""
+    if not shape.size:
+        return nn.Identity()
+    return Inputs(
+        stored_channels=shape.stored[2],
+        channels=shape.channels,
+        size=None if shape.stored[:2] == (shape.size, shape.size) else shape.size,
+        mean=list(shape.mean),
+        std=list(shape.std),
+    )
+
+
+@contextmanager
+def on_part(path: str) -> Iterator[None]:
+    """Refusals raised by a part name where in the recipe it stands."""
+    try:
+        yield
+    except Refusal as refusal:
+        if not refusal.path:
+            refusal.path = path
+        raise
+
+
+def wanted(recipe: Recipe) -> tuple[int, int | None]:
+    """(channels, size) that the model insists on; 0 and None where it takes what comes."""
+    name, arguments = recipe.model.name, recipe.model.arguments
+    if name in rooms.doors("models"):
+        channels, size = rooms.door("models", name).constants.get("INPUT", (0, None))
+        return channels, size
+    return library.input_shape(*_library(recipe), arguments)
+
+
+def _normalisation(recipe: Recipe) -> tuple[list[float], list[float]] | None:
+    if recipe.model.name in rooms.doors("models"):
+        return None
+    return library.normalisation(*_library(recipe), recipe.model.arguments)
+
+
+def _library(recipe: Recipe) -> tuple[str, str]:
+    found = library.find(recipe.model.name)
+    assert found, "the recipe was checked"
+    return found
+
+

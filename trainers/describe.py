@@ -1,0 +1,145 @@
+"""What a recipe builds, without building it: counts, layers and shapes on the meta device."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from datasets.refusal import Refusal
+from trainers import build, library, rooms
+from trainers.build import Shape
+from trainers.recipe import Recipe
+from trainers.stage import freeze
+
+
+def preview(recipe: Recipe, shape: Shape | None = None) -> nn.Module:
+    """Build model and tasks on the meta device: wrong arguments and globs surface before data or workers are touched."""
+    guess = shape or _guessed(recipe)
+    with torch.device("meta"):
+        network = build.model(recipe, guess)
+        for index, phase in enumerate(recipe.phases):
+            build.task(recipe, index, network)
+            freeze(network, phase.train, f"phases.{index}.train")
+        if recipe.data.train.transforms:
+            build.transforms(recipe.data)
+    return network
+
+
+def describe(recipe: Recipe, shape: Shape) -> dict[str, Any]:
+    """`{parameters, trainable, modules, multiply_adds, input}`; modules are the leaves with their output shapes.
+
+    `trainable` counts what learns in at least one phase; multiply-adds are those of one sample's forward pass.
+    A model that does not take the data's shape is a `Refusal`.
+    """
+    network = preview(recipe, shape)
+    globs = [glob for phase in recipe.phases for glob in phase.train]
+    learning = {n for n, _ in network.named_parameters() if any(fnmatchcase(n, g) for g in globs)}
+    outputs, multiply_adds = _traced(recipe, network, shape)
+    modules = []
+    for name, module in network.named_modules():
+        own = dict(module.named_parameters(recurse=False))
+        if own or (name in outputs and not list(module.children())):
+            modules.append(
+                {
+                    "name": name,
+                    "kind": type(module).__name__,
+                    "parameters": sum(p.numel() for p in own.values()),
+                    "trainable": sum(p.numel() for n, p in own.items() if _join(name, n) in learning),
+                    "output": outputs.get(name),
+                }
+            )
+    return {
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "trainable": sum(p.numel() for n, p in network.named_parameters() if n in learning),
+        "multiply_adds": multiply_adds,
+        "modules": modules,
+        "input": {
+            "channels": shape.channels,
+            "size": shape.size,
+            "mean": list(shape.mean),
+            "std": list(shape.std),
+        },
+    }
+
+
+def loading_lines(recipe: Recipe, shape: Shape, weights: str) -> list[str]:
+    """Lines of plain torch that load the weights, without Manta's engine."""
+    arguments = recipe.model.arguments
+    said = "".join(f", {key}={value!r}" for key, value in arguments.items())
+    if recipe.model.name in rooms.doors("models"):
+        door = rooms.door("models", recipe.model.name)
+        context = {
+            "num_classes": shape.num_classes,
+            "channels": shape.channels,
+            "size": shape.size,
+        }
+        given = ", ".join(str(context[name]) for name in door.positional)
+        make = [
+            "import sys",
+            f"sys.path.insert(0, {str(rooms.ROOT)!r})  # the checkout of Manta",
+            f"from trainers.models.{recipe.model.name} import build",
+            f"model = build({given}{said})",
+        ]
+    else:
+        source, name = library.find(recipe.model.name) or ("", "")
+        calls = {
+            "timm": f"timm.create_model({name!r}, num_classes={shape.num_classes}, in_chans={shape.channels}{said})",
+            "torchvision": f"torchvision.models.get_model({name!r}, num_classes={shape.num_classes}{said})",
+            "open_clip": f"open_clip.create_model({name!r}{said}).visual  # under a torch.nn.Linear",
+        }
+        make = [f"import {source}", f"model = {calls[source]}"]
+    picture = f", {shape.size}, {shape.size}" if shape.size else ""
+    return [
+        *make,
+        "from safetensors.torch import load_file",
+        f"model.load_state_dict(load_file({weights!r}))",
+        "model.eval()",
+        f"# input: float32 (batch, {shape.channels}{picture}) = (pixel / 255 - mean) / std"
+        if shape.size
+        else f"# input: float32 (batch, {shape.channels})",
+        f"mean, std = {[round(v, 6) for v in shape.mean]}, {[round(v, 6) for v in shape.std]}",
+    ]
+
+
+def _guessed(recipe: Recipe) -> Shape:
+    """A shape to build for while the data are not known: enough for arguments to be checked."""
+    channels, size = build.wanted(recipe)
+    return Shape(num_classes=10, channels=channels or 3, size=recipe.data.size or size or 224)
+
+
+def _traced(recipe: Recipe, network: nn.Module, shape: Shape) -> tuple[dict[str, list[int]], int]:
+    """(output shapes by module, multiply-adds of one sample), from a forward pass on meta."""
+    outputs: dict[str, list[int]] = {}
+    handles = []
+    for name, module in network.named_modules():
+
+        def note(_: nn.Module, __: Any, out: Any, name: str = name) -> None:
+            if isinstance(out, Tensor):
+                outputs[name] = list(out.shape)
+
+        handles.append(module.register_forward_hook(note))
+    example = getattr(network, "example", shape.example)(1, "meta")
+    network.eval()
+    counter = FlopCounterMode(display=False)
+    try:
+        with torch.no_grad(), counter:
+            network(example)
+    except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
+        raise Refusal(
+            f"'{recipe.model.name}' does not take inputs of shape {tuple(example.shape[1:])}: {error}",
+            path="model",
+            value=recipe.model.name,
+            remedy="set data.size to what it takes, or choose another model",
+        ) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs, counter.get_total_flops() // 2
+
+
+def _join(module: str, name: str) -> str:
+    return f"{module}.{name}" if module else name

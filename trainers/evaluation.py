@@ -1,0 +1,162 @@
+"""Evaluating a split exactly: every sample once over all ranks, no DDP forward, findings written by rank 0."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from datasets.shards import Dataset
+from datasets.stream import Batch, EvalStream
+from trainers import build, parallel, rooms
+from trainers.build import Shape
+from trainers.inputs import Inputs
+from trainers.recipe import Recipe
+from trainers.task import Figure, Finding, Scalar, Table, Task
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from trainers.stage import Stage
+    from trainers.track import Track
+
+Predictions = dict[str, Tensor]  # id (N,), label (N,) or (N, ...), prediction (N, ...), logits (N, C)
+EVAL_ROWS = 512
+
+
+class Evaluation:
+    """What the evaluators of a recipe find on one split."""
+
+    def __init__(
+        self, recipe: Recipe, shape: Shape, dataset: Dataset, inputs: nn.Module, device: torch.device
+    ) -> None:
+        self.recipe, self.shape, self.dataset = recipe, shape, dataset
+        self.inputs, self.device = inputs, device
+        self.batch = max(1, min(EVAL_ROWS, recipe.scale.micro_batch or EVAL_ROWS))
+
+    def run(
+        self, stage: Stage, split: str, keys: list[str], *, predictions: bool = False
+    ) -> tuple[dict[str, list[Finding]], Predictions]:
+        """Findings by evaluator key, and on request every rank's predictions in the split's order."""
+        evaluators = build.evaluators(self.recipe, self.shape)
+        chosen = {key: evaluators[key] for key in keys}
+        rows: list[Predictions] = []
+        task = stage.task
+        task.eval()
+        try:
+            for outputs, batch in self._predicted(stage, task, split):
+                for key in list(chosen):
+                    needs = rooms.door("evals", self.recipe.evals[key].name).constants["NEEDS"]
+                    if set(needs) <= set(outputs):
+                        chosen[key].update(outputs, batch)
+                    else:  # a phase of another kind: pretraining has no logits to judge
+                        del chosen[key]
+                if predictions and "prediction" in outputs:
+                    rows.append(_kept(outputs, batch))
+        finally:
+            stage.train_mode()
+        found = {key: list(evaluator.findings()) for key, evaluator in chosen.items()}
+        return found, _gathered(rows) if predictions else {}
+
+    def _predicted(
+        self, stage: Stage, task: Task, split: str
+    ) -> Iterator[tuple[dict[str, Tensor], Batch]]:
+        stream = EvalStream(
+            self.dataset,
+            split,
+            batch=self.batch,
+            rank=parallel.rank(),
+            world=parallel.world_size(),
+        )
+        idle = not len(stream)
+        if idle:
+            # A rank without a share still meets the others in their collectives, with no rows of its own.
+            stream = EvalStream(self.dataset, split, batch=1)
+        with torch.no_grad():
+            for batch in stream:
+                ready = ready_on(self.device, self.inputs, batch)
+                with stage.autocast():
+                    outputs = task.predict(ready)
+                if idle:
+                    yield {name: o[:0] for name, o in outputs.items()}, _without_rows(ready)
+                    return
+                yield outputs, ready
+
+
+def ready_on(device: torch.device, inputs: nn.Module, batch: Batch) -> Batch:
+    """The batch on the device, its pictures made floats."""
+    batch = batch.to(device)
+    return inputs.batch(batch) if isinstance(inputs, Inputs) else batch
+
+
+def _without_rows(batch: Batch) -> Batch:
+    return replace(batch, columns={name: column[:0] for name, column in batch.columns.items()})
+
+
+def scores(found: Mapping[str, list[Finding]], split: str) -> dict[str, float]:
+    """`{"val/accuracy": ...}` of all scalars found."""
+    return {
+        f"{split}/{finding.name}": finding.value
+        for findings in found.values()
+        for finding in findings
+        if isinstance(finding, Scalar)
+    }
+
+
+def draw(
+    found: Mapping[str, list[Finding]], split: str, track: Track, *, step: int, final: bool
+) -> None:
+    """Write tables and figures; between epochs only the figures that want to be seen growing."""
+    for findings in found.values():
+        for finding in findings:
+            if isinstance(finding, Table) and final:
+                track.table(f"{split}_{finding.name}", finding.columns)
+            elif isinstance(finding, Figure) and (final or finding.always):
+                track.figure(f"{split}_{finding.name}", finding.draw(), step)
+
+
+def parquet(splits: Mapping[str, Predictions]) -> bytes | None:
+    """`predictions.parquet`: split, id, label, prediction, probabilities."""
+    import pyarrow as pa
+    import pyarrow.parquet
+
+    tables = []
+    for split, columns in splits.items():
+        if not columns:
+            continue
+        data: dict[str, object] = {"split": [split] * len(columns["id"])}
+        for name in ("id", "label", "prediction"):
+            if name in columns:
+                values = columns[name]
+                if values.dim() > 1 and values.shape[1] == 1:
+                    values = values.flatten()
+                data[name] = values.tolist() if values.dim() > 1 else values.numpy()
+        if "logits" in columns:
+            data["probabilities"] = columns["logits"].double().softmax(1).float().tolist()
+        tables.append(pa.table(data))
+    if not tables:
+        return None
+    buffer = io.BytesIO()
+    pa.parquet.write_table(pa.concat_tables(tables), buffer)
+    return buffer.getvalue()
+
+
+def _kept(outputs: Mapping[str, Tensor], batch: Batch) -> Predictions:
+    truth = batch.columns.get("label", batch.columns.get("y"))
+    kept = {"id": batch["id"], "prediction": outputs["prediction"]}
+    if truth is not None:
+        kept["label"] = truth
+    if "logits" in outputs:
+        kept["logits"] = outputs["logits"].float()
+    return {name: column.detach().cpu() for name, column in kept.items()}
+
+
+def _gathered(rows: list[Predictions]) -> Predictions:
+    """All ranks' rows in the split's order (ranks hold contiguous shares)."""
+    names = sorted(rows[0]) if rows else []
+    return {name: parallel.gathered_rows(torch.cat([r[name] for r in rows])) for name in names}
+

@@ -1,0 +1,57 @@
+"""From stored pixels to what a network eats, on the device: float, normalised, resized, gray to RGB."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from datasets.refusal import Refusal
+from datasets.stream import Batch
+
+
+class Inputs(nn.Module):
+    """`image` uint8 (B, H, W, C) -> float32 (B, C', S, S), (pixel / 255 - mean) / std; other columns pass."""
+
+    def __init__(
+        self, *, stored_channels: int, channels: int, size: int | None, mean: list[float], std: list[float]
+    ) -> None:
+        super().__init__()
+        if stored_channels != channels and stored_channels != 1:
+            raise Refusal(
+                f"the model takes {channels} channels, the pictures have {stored_channels}",
+                path="model",
+                remedy="choose a model that takes them",
+            )
+        self.channels, self.size = channels, size
+        mean_C, std_C = torch.tensor(mean), torch.tensor(std)
+        if len(mean) not in (1, channels) or len(mean) != len(std):
+            raise Refusal(
+                f"mean and std need one value or {channels}, not {len(mean)} and {len(std)}",
+                path="data.mean",
+                value=mean,
+            )
+        self.register_buffer("scale", (1 / (255 * std_C)).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("shift", (-mean_C / std_C).view(1, -1, 1, 1), persistent=False)
+        self.scale: Tensor
+        self.shift: Tensor
+
+    def forward(self, image_BHWC: Tensor) -> Tensor:
+        # A permuted NHWC tensor is channels-last already: no copy beyond the cast.
+        x = image_BHWC.permute(0, 3, 1, 2).to(self.scale.dtype)
+        if self.size is not None and x.shape[-2:] != (self.size, self.size):
+            size = (self.size, self.size)
+            x = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+            x = x.clamp_(0, 255)
+        if x.shape[1] != self.channels:
+            x = x.expand(-1, self.channels, -1, -1)
+            return x * self.scale + self.shift
+        return x.mul_(self.scale).add_(self.shift)
+
+    def batch(self, batch: Batch) -> Batch:
+        """The batch with its pictures made ready."""
+        if "image" not in batch.columns:
+            return batch
+        return replace(batch, columns={**batch.columns, "image": self(batch["image"])})

@@ -1,0 +1,68 @@
+"""What steps leave behind, kept on the device and averaged over ranks only when it is written down."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainers import parallel
+
+Row = dict[str, Any]
+SECONDS = 1.0  # between flushes: the ranks' only collective beside the gradients'
+MOST_STEPS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What ranks may ask for on their own and must do together."""
+
+    stop: bool
+    save: bool
+
+
+class Meter:
+    """Collects steps; `flush` gives their rows and what any rank wishes.
+
+    All ranks flush at the same steps: `due` counts steps, and how many make about a second is rank 0's to say.
+    """
+
+    def __init__(self) -> None:
+        self.every = 1
+        self._steps: list[tuple[Row, dict[str, Tensor], int]] = []
+        self._since = time.perf_counter()
+
+    def add(self, row: Row, logs: dict[str, Tensor], rows: int) -> None:
+        """One step: what is known already, the means still on the device, and how many samples they are over."""
+        self._steps.append((row, logs, rows))
+
+    @property
+    def due(self) -> bool:
+        return len(self._steps) >= self.every
+
+    def flush(self, *, stop: bool, save: bool) -> tuple[list[Row], Wishes]:
+        """Rows of the steps since the last flush, averaged over the global batch, and the ranks' wishes."""
+        now = time.perf_counter()
+        num_steps = max(1, len(self._steps))
+        proposal = int(SECONDS * num_steps / max(1e-6, now - self._since))
+        self._since = now
+        names = sorted({name for _, logs, _ in self._steps for name in logs})
+        sums = torch.zeros(len(self._steps), len(names) + 1, dtype=torch.float64)
+        if self._steps:
+            values = torch.stack([logs[name] for _, logs, _ in self._steps for name in names])
+            weights = torch.tensor([[float(rows)] for _, _, rows in self._steps])
+            # A rank that only keeps step must not spoil the means of the others.
+            means = values.double().cpu().view(len(self._steps), len(names))
+            sums = torch.cat([torch.where(weights > 0, means * weights, 0.0), weights.double()], dim=1)
+        wishes = sums.new_tensor([stop, save, proposal if parallel.rank() == 0 else 0])
+        total = parallel.summed(torch.cat([sums.flatten(), wishes]))
+        sums, wishes = total[:-3].view_as(sums), total[-3:]
+        self.every = min(MOST_STEPS, max(1, int(wishes[2])))
+        rows = []
+        for (row, _, _), line in zip(self._steps, sums.tolist(), strict=True):
+            rows.append({**row, **{n: v / max(line[-1], 1.0) for n, v in zip(names, line, strict=False)}})
+        self._steps = []
+        return rows, Wishes(stop=bool(wishes[0]), save=bool(wishes[1]))

@@ -1,0 +1,51 @@
+"""Optimizers by name: every public function is one. `lr` and `weight_decay` arrive in the groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from pydantic import PositiveFloat
+from torch.optim import Optimizer
+
+from datasets.ranges import Share
+
+Groups = list[dict[str, Any]]
+
+
+def sgd(groups: Groups, *, momentum: Share = 0.0, nesterov: bool = False) -> Optimizer:
+    """Stochastic gradient descent; weight decay is coupled (added to the gradient)."""
+    return torch.optim.SGD(groups, momentum=momentum, nesterov=nesterov and momentum > 0)
+
+
+def adam(
+    groups: Groups,
+    *,
+    beta1: Share = 0.9,
+    beta2: Share = 0.999,
+    eps: PositiveFloat = 1e-8,
+) -> Optimizer:
+    """Adam (arXiv 1412.6980); weight decay is coupled (added to the gradient)."""
+    return torch.optim.Adam(groups, betas=(beta1, beta2), eps=eps)
+
+
+def adamw(
+    groups: Groups,
+    *,
+    beta1: Share = 0.9,
+    beta2: Share = 0.999,
+    eps: PositiveFloat = 1e-8,
+) -> Optimizer:
+    """Adam with decoupled weight decay (arXiv 1711.05101)."""
+    return torch.optim.AdamW(groups, betas=(beta1, beta2), eps=eps)
+
+
+def rmsprop(
+    groups: Groups,
+    *,
+    alpha: Share = 0.99,
+    momentum: Share = 0.0,
+    eps: PositiveFloat = 1e-8,
+) -> Optimizer:
+    """RMSProp (Hinton's lecture 6e, as in torch)."""
+    return torch.optim.RMSprop(groups, alpha=alpha, momentum=momentum, eps=eps)

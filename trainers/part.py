@@ -1,0 +1,140 @@
+"""Parts: names in a recipe that stand for a file of a room, with that file's arguments beside them."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+
+from datasets.refusal import Refusal
+from trainers import library, rooms
+
+
+class Frozen(BaseModel):
+    """Every node of a recipe: closed to unknown keys and never changed in place."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Part(Frozen):
+    """`resnet20`, `{name: resnet20, width: 8}` or `{resnet20: {width: 8}}`: all three mean the same."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, allow_inf_nan=False)
+    room: ClassVar[str]
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spelled_out(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and len(value) == 1:
+            (name, arguments), *_ = value.items()
+            if name not in cls.model_fields and (arguments is None or isinstance(arguments, dict)):
+                return {"name": name, **(arguments or {})}
+        return value
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """What the recipe says to the part's own door."""
+        return dict(self.model_extra or {})
+
+    def checked(self, path: str) -> dict[str, Any]:
+        """The part's tree with its arguments coerced by the door's schema."""
+        door = rooms.door(self.room, self.name, path)
+        own = {key: getattr(self, key) for key in type(self).model_fields}
+        return {**own, **door.check(self.arguments)}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """For editors: every part of the room with its own arguments, or its bare name."""
+        plain = handler.resolve_ref_schema(handler(core))
+        if not hasattr(cls, "room"):
+            return plain
+        own = {key: value for key, value in plain["properties"].items() if key != "name"}
+        needed = [key for key in plain.get("required", []) if key != "name"]
+        forms: list[dict[str, Any]] = []
+        if not needed:
+            forms.append(cls._bare_names())
+        for name, door in rooms.doors(cls.room).items():
+            described = door.schema.model_json_schema()
+            fields = {"name": {"const": name}, **own, **described.get("properties", {})}
+            forms.append(
+                {
+                    "type": "object",
+                    "title": name,
+                    "description": door.doc,
+                    "properties": fields,
+                    "required": ["name", *needed, *described.get("required", [])],
+                    "additionalProperties": False,
+                }
+            )
+        return {"anyOf": forms}
+
+    @classmethod
+    def _bare_names(cls) -> dict[str, Any]:
+        return {"enum": list(rooms.doors(cls.room))}
+
+
+class ModelPart(Part):
+    """A file of trainers/models, else a model of timm, torchvision or open_clip."""
+
+    room = "models"
+
+    def checked(self, path: str) -> dict[str, Any]:
+        if self.name in rooms.doors("models"):
+            return super().checked(path)
+        if library.find(self.name) is None:
+            from datasets.refusal import nearest
+
+            names = {*rooms.doors("models"), *library.known()}
+            prefix, colon, rest = self.name.partition(":")
+            if colon and prefix in library.LIBRARIES:
+                names, rest = {f"{prefix}:{name}" for name in library.names(prefix)}, self.name
+            raise Refusal(
+                f"no model is called '{self.name}'",
+                path=path,
+                value=self.name,
+                remedy=nearest(self.name, names),
+            )
+        # A library's arguments are checked by building on the meta device (trainers/preview.py).
+        return self.model_dump()
+
+    @classmethod
+    def _bare_names(cls) -> dict[str, Any]:
+        return {"type": "string", "examples": [*rooms.doors("models"), "timm:resnet18"]}
+
+
+class TaskPart(Part):
+    """A file of trainers/tasks."""
+
+    room = "tasks"
+
+
+class SchedulePart(Part):
+    """A function of trainers/schedules.py."""
+
+    room = "schedules"
+
+
+class TransformPart(Part):
+    """A function of datasets/transforms.py."""
+
+    room = "transforms"
+
+
+class SourcePart(Part):
+    """A file of datasets/sources; `name:path` is short for `{name: name, path: path}`."""
+
+    room = "sources"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_path(cls, value: Any) -> Any:
+        if isinstance(value, str) and ":" in value:
+            name, _, path = value.partition(":")
+            return {"name": name, "path": path}
+        return value

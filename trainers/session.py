@@ -1,0 +1,25 @@
+"""Where this process stands. The places (cluster/session.py) implement it; the engine only asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Session(Protocol):
+    """One process of a run."""
+
+    rank: int
+    world: int
+    device: torch.device
+    folder: str  # url of the run folder
+
+    def latest(self) -> str | None:
+        """URL of the newest complete checkpoint of this run, or None."""
+        ...
+
+    def should_stop(self) -> bool:
+        """A local wish to end early: a signal, a pruned trial, a preemption notice. Cheap: asked every step."""
+        ...

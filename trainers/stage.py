@@ -1,0 +1,236 @@
+"""One phase set up to run: task, optimizers, schedule, freezing, and the spending of a batch's losses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from fnmatch import fnmatchcase
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from datasets.order import Plan
+from datasets.refusal import Refusal
+from datasets.stream import Batch
+from trainers import build, parallel, rooms
+from trainers.recipe import Optim, Phase, Recipe
+from trainers.schedules import Progress
+from trainers.task import Step, Task
+
+# What a step leaves behind for the log: name -> mean over this rank's samples, still on the device.
+Logs = dict[str, Tensor]
+
+
+class Stage:
+    """One phase on this rank."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        index: int,
+        network: nn.Module,
+        *,
+        plan: Plan,
+        device: torch.device,
+        bf16: bool,
+    ) -> None:
+        self.index, self.plan, self.device = index, plan, device
+        self.phase: Phase = recipe.phases[index]
+        self.micro_batch = recipe.scale.micro_batch
+        self.steps_per_epoch, self.steps = length(self.phase, plan)
+        self.task: Task = build.task(recipe, index, network).to(device)
+        freeze(network, self.phase.train, f"phases.{index}.train")
+        if recipe.scale.sync_bn and parallel.world_size() > 1:
+            parallel.SyncBatchNorm.convert(self.task)
+        self.sync_norms = [m for m in self.task.modules() if isinstance(m, parallel.SyncBatchNorm)]
+        self._check_accumulation()
+        # After freezing: DDP waits for a gradient of every parameter that learns when it wraps.
+        self.wrapped = parallel.wrap(self.task)
+        networks = self.task.networks()
+        self.optimizers = {
+            name: _optimizer(optim, networks[name], f"phases.{index}.optim.{name}")
+            for name, optim in self.phase.optim.items()
+        }
+        self.schedule: Callable[[Progress], float] = partial(
+            rooms.door("schedules", self.phase.schedule.name).load(), **self.phase.schedule.arguments
+        )
+        self._bf16 = bf16
+        self.train_mode()
+
+    def train_mode(self) -> None:
+        """Train mode, but for what is frozen: a frozen batch norm that moves its statistics is not frozen."""
+        self.task.train()
+        _rest(self.task)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """bf16 where the recipe or the device asks for it; bf16 needs no loss scaler."""
+        if not self._bf16:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def spend(self, batch: Batch, step: int, scores: tuple[float, ...]) -> Logs:
+        """One training step: every loss that the task yields is backpropagated and stepped in turn.
+
+        `step` counts within the phase, `scores` are the phase's evaluations so far (more is better).
+        """
+        self._set_lr(step, scores)
+        total = self.plan.batch if step % self.steps_per_epoch < self.plan.full_steps else self.plan.ragged
+        for norm in self.sync_norms:
+            norm.counted = not batch.weightless
+        with parallel.through(self.task, self.wrapped) if self.wrapped else nullcontext():
+            if self.micro_batch and len(batch) > self.micro_batch:
+                return self._accumulate(batch, total)
+            return self._once(batch, total)
+
+    def lr(self) -> dict[str, float]:
+        """The learning rate of each optimizer's first group at the last step."""
+        several = len(self.optimizers) > 1
+        return {
+            f"{name}_lr" if several else "lr": optimizer.param_groups[0]["lr"]
+            for name, optimizer in self.optimizers.items()
+        }
+
+    def _once(self, batch: Batch, total: int) -> Logs:
+        logs: Logs = {}
+        steps = self.task.training_step(batch)
+        rows = 0 if batch.weightless else len(batch)
+        while (step := self._next(steps)) is not None:
+            optimizer = self.optimizers[step.optim]
+            optimizer.zero_grad(set_to_none=True)
+            scaled(step, rows, total).backward()
+            self._step(step.optim, optimizer)
+            logs |= _named(step)
+        return logs
+
+    def _accumulate(self, batch: Batch, total: int) -> Logs:
+        """Gradients of micro-batches summed, then one optimizer step: the same as the whole batch but for batch norm."""
+        optimizer = self.optimizers["main"]
+        optimizer.zero_grad(set_to_none=True)
+        assert self.micro_batch
+        chunks = list(batch.chunks(self.micro_batch))
+        means: Logs = {}
+        for number, chunk in enumerate(chunks):
+            with ExitStack() as stack:
+                if number < len(chunks) - 1:
+                    for child in self.wrapped.values():
+                        stack.enter_context(child.no_sync())
+                step = self._next(self.task.training_step(chunk))
+                assert step is not None, "a task yields at least once"
+                if step.weight is not None:
+                    raise Refusal(
+                        "a loss with weights of its own cannot be accumulated yet",
+                        path="scale.micro_batch",
+                        value=self.micro_batch,
+                        remedy="set scale.micro_batch=null",
+                    )
+                scaled(step, len(chunk), total).backward()
+            for name, value in _named(step).items():
+                means[name] = means.get(name, torch.zeros_like(value)) + value * len(chunk)
+        self._step("main", optimizer)
+        return {name: value / len(batch) for name, value in means.items()}
+
+    def _next(self, steps: Iterator[Step]) -> Step | None:
+        if not self._bf16:
+            return next(steps, None)
+        with self.autocast():
+            return next(steps, None)
+
+    def _step(self, name: str, optimizer: Optimizer) -> None:
+        clip = self.phase.optim[name].clip
+        if clip:
+            clip_grad_norm_([p for g in optimizer.param_groups for p in g["params"]], clip)
+        optimizer.step()
+
+    def _set_lr(self, step: int, scores: tuple[float, ...]) -> None:
+        at = Progress(step, self.steps, self.steps_per_epoch, scores)
+        scale = self.schedule(at)
+        for name, optimizer in self.optimizers.items():
+            lr = self.phase.optim[name].lr * scale
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+
+    def _check_accumulation(self) -> None:
+        if self.micro_batch and self.task.couples_samples:
+            raise Refusal(
+                f"task '{self.phase.task.name}' couples the samples of a batch, so it cannot be cut",
+                path="scale.micro_batch",
+                value=self.micro_batch,
+                remedy="set scale.micro_batch=null",
+            )
+
+
+def length(phase: Phase, plan: Plan) -> tuple[int, int]:
+    """(steps per epoch, steps) of a phase."""
+    return plan.steps, phase.steps or (phase.epochs or 0) * plan.steps
+
+
+def scaled(step: Step, rows: int, total: int) -> Tensor:
+    """A rank's mean loss times weight · world / Σ weight: DDP's mean over ranks is then the mean over the global batch.
+
+    Plain DDP takes every rank for equal and errs on uneven ones. `rows` are this rank's (0 when it only keeps step),
+    `total` the global batch's.
+    """
+    world = parallel.world_size()
+    if step.weight is None:
+        return step.loss if rows * world == total else step.loss * (rows * world / total)
+    weight = step.weight if rows else torch.zeros_like(step.weight)
+    return step.loss * (weight * world / parallel.summed(weight))
+
+
+def freeze(network: nn.Module, globs: list[str], path: str) -> None:
+    """Only parameters whose name matches a glob learn. A glob that matches nothing is a `Refusal`."""
+    parameters = dict(network.named_parameters())
+    for number, glob in enumerate(globs):
+        if not any(fnmatchcase(name, glob) for name in parameters):
+            tops = sorted({name.split(".")[0] for name in parameters})
+            raise Refusal(
+                f"the glob '{glob}' matches no parameter of the model",
+                path=f"{path}.{number}",
+                value=glob,
+                remedy=f"its parameters begin with {', '.join(tops[:12])}",
+            )
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(any(fnmatchcase(name, glob) for glob in globs))
+
+
+def _rest(module: nn.Module) -> None:
+    """Put into eval mode every subtree that has parameters, none of which learns."""
+    for child in module.children():
+        parameters = list(child.parameters())
+        if parameters and not any(p.requires_grad for p in parameters):
+            child.eval()
+        else:
+            _rest(child)
+
+
+def _optimizer(optim: Optim, network: nn.Module, path: str) -> Optimizer:
+    learning = [p for p in network.parameters() if p.requires_grad]
+    if not learning:
+        raise Refusal(
+            "this optimizer has nothing to learn: its network is frozen",
+            path=path,
+            remedy="widen the globs of the phase's `train`",
+        )
+    # Biases and the affine parameters of norms are vectors; decaying them only shifts activations.
+    flat = [p for p in learning if optim.no_decay and p.dim() <= 1]
+    rest = [p for p in learning if not (optim.no_decay and p.dim() <= 1)]
+    shared = {"lr": optim.lr}
+    groups = [
+        {"params": rest, "weight_decay": optim.weight_decay, **shared},
+        {"params": flat, "weight_decay": 0.0, **shared},
+    ]
+    built: Optimizer = rooms.door("optimizers", optim.name).build(
+        {"groups": [group for group in groups if group["params"]]}, optim.arguments
+    )
+    return built
+
+
+def _named(step: Step) -> Logs:
+    prefix = "" if step.optim == "main" else f"{step.optim}_"
+    named = {f"{prefix}loss": step.loss.detach()}
+    for name, value in step.logs.items():
+        named[f"{prefix}{name}"] = value
+    return named
