@@ -29,6 +29,8 @@ class Run:
     def open(cls, url: str) -> Run:
         """The run at a folder; a `Refusal` when there is none."""
         url = str(url).rstrip("/")
+        if not store.is_remote(url):
+            url = str(store.path_of(url).expanduser().absolute())
         if not store.exists(store.join(url, "recipe.yaml")):
             raise Refusal(
                 "no run here (no recipe.yaml)",
@@ -126,4 +128,6 @@ def run(
     """
     from cluster.train import train
 
-    return Run(train(recipe, out=out, fresh=fresh, quiet=quiet, parent=parent.url if parent else None))
+    return Run(
+        train(recipe, out=out, fresh=fresh, quiet=quiet, parent=parent.url if parent else None)
+    )

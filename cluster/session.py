@@ -79,8 +79,8 @@ def stopping_on_signals(signals: list[int]) -> Iterator[None]:
 
     former: dict[int, Any] = {}
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            former[number] = signal.signal(number, note)
+        for each in (signal.SIGINT, signal.SIGTERM):
+            former[each] = signal.signal(each, note)
     except ValueError:  # not the main thread: a notebook's or a server's worker decides by itself
         former = {}
     try:
@@ -116,5 +116,7 @@ def choose_device(scale: Scale) -> torch.device:
 
 def set_threads(scale: Scale, *, workers_on_host: int) -> None:
     """Threads of torch's CPU kernels: the host's cores shared by its workers. More would fight for them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     torch.set_num_threads(scale.threads or max(1, cores // workers_on_host))

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,7 @@ from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import Dataset, open_dataset
 from trainers import build, checkpoint
+from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
 from trainers.engine import fit, uses_bf16
 from trainers.progress import Bar
@@ -57,7 +59,7 @@ def train(
     place = choose_place(recipe)
     recipe = _resolved(recipe)
     dataset = open_dataset(build.data_url(recipe.data))
-    plans = _plans(recipe, dataset, place.workers)
+    plans = plans_of(recipe, dataset, place.workers)
     digest = dataset.manifest.digest
     folder = run_folder(recipe, digest, out)
     if fresh and store.exists(store.join(folder, "recipe.yaml")):
@@ -68,6 +70,10 @@ def train(
     if summary.get("status") == "finished":
         _say(quiet, f"{folder} is finished; --fresh starts it anew")
         return folder
+    if parent == folder:
+        parent = None  # the run itself, resumed on other hardware
+    # What can be refused is refused before the folder is there.
+    files = _foreknown(recipe, dataset, folder)
     with Lock(folder):
         store.remove(store.join(folder, STOP))
         if parent and checkpoint.latest(folder) is None:
@@ -80,7 +86,7 @@ def train(
             f"global batch {recipe.data.batch}, {steps} steps -> {folder}",
         )
         _warn(folder, quiet)
-        _open_folder(folder, recipe, dataset, says, parent)
+        _open_folder(folder, recipe, digest, files, says, parent)
         _drive(recipe, folder, place, plans, steps, quiet)
     return folder
 
@@ -95,7 +101,9 @@ def choose_place(recipe: Recipe) -> Place:
         return Place(gpus, torch.device("cuda"), ray=True)
     # A test or a cluster may want even one worker to be Ray's.
     if scale.workers > 1 or os.environ.get("MANTA_PLACE") == "ray":
-        return Place(scale.workers, workers.device_type(scale), ray=True)
+        device = workers.device_type(scale)
+        workers.check(scale.workers, device)
+        return Place(scale.workers, device, ray=True)
     return Place(1, choose_device(scale), ray=False)
 
 
@@ -108,14 +116,18 @@ def run_folder(recipe: Recipe, digest: str, out: str | None) -> str:
 
 
 def _resolved(recipe: Recipe) -> Recipe:
-    """Relative paths made absolute on the driver."""
-    url = recipe.data.url
-    if url is None or store.is_remote(url):
-        return recipe
-    return recipe.override({"data.url": str(store.path_of(url).expanduser().absolute())})
+    """Relative paths made absolute on the driver: workers have other working directories."""
+    paths = {"data.url": recipe.data.url}
+    paths |= {f"phases.{index}.init": phase.init for index, phase in enumerate(recipe.phases)}
+    changes = {
+        path: str(store.path_of(url).expanduser().absolute())
+        for path, url in paths.items()
+        if url is not None and not store.is_remote(url)
+    }
+    return recipe.override(changes) if changes else recipe
 
 
-def _plans(recipe: Recipe, dataset: Dataset, world: int) -> list[Plan]:
+def plans_of(recipe: Recipe, dataset: Dataset, world: int) -> list[Plan]:
     """The order of every phase; refuses more workers than lanes before any is started."""
     plans = []
     rows = dataset.manifest.split("train").rows
@@ -127,34 +139,58 @@ def _plans(recipe: Recipe, dataset: Dataset, world: int) -> list[Plan]:
     return plans
 
 
-def _open_folder(
-    folder: str, recipe: Recipe, dataset: Dataset, says: dict[str, Any], parent: str | None
-) -> None:
-    """Write what is known before the first step."""
+def _foreknown(recipe: Recipe, dataset: Dataset, folder: str) -> dict[str, bytes]:
+    """Files that tell of the model and the data; a `Refusal` where they do not fit each other."""
     shape = build.shape(recipe, dataset.manifest)
     described = describe(recipe, shape)
     weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
     described["load"] = loading_lines(recipe, shape, weights)
+    _check_inits(recipe, shape)
     files = {
-        "env.json": environment(),
-        "model.json": described,
-        "data.json": card(dataset),
-        "summary.json": {
-            **_json(folder, "summary.json"),
-            "status": "running",
-            "place": says,
-            "data": dataset.manifest.digest,
-            "run": folder,
-            **({"parent": parent} if parent else {}),
-        },
+        "model.json": json.dumps(described, indent=1).encode(),
+        "data.json": json.dumps(card(dataset), indent=1).encode(),
     }
-    for name, tree in files.items():
-        store.write_bytes(store.join(folder, name), json.dumps(tree, indent=1).encode())
     sheet = examples(dataset)
     if sheet:
         picture = io.BytesIO()
         sheet.savefig(picture, format="png", dpi=110)
-        store.write_bytes(store.join(folder, "figures", "data_examples.png"), picture.getvalue())
+        files["figures/data_examples.png"] = picture.getvalue()
+    return files
+
+
+def _check_inits(recipe: Recipe, shape: Shape) -> None:
+    """Checkpoints that phases begin with hold this model's weights."""
+    inits = [phase.init for phase in recipe.phases if phase.init]
+    if not inits:
+        return
+    network = preview(recipe, shape)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says of each weight that meta tensors hold none
+        for url in inits:
+            checkpoint.load_model(url, network)
+
+
+def _open_folder(
+    folder: str,
+    recipe: Recipe,
+    digest: str,
+    files: dict[str, bytes],
+    says: dict[str, Any],
+    parent: str | None,
+) -> None:
+    """Write what is known before the first step."""
+    summary = {
+        **_json(folder, "summary.json"),
+        "status": "running",
+        "place": says,
+        "data": digest,
+        "run": folder,
+        **({"parent": parent} if parent else {}),
+    }
+    trees = {"env.json": environment(), "summary.json": summary}
+    files = {**files, **{name: json.dumps(tree, indent=1).encode() for name, tree in trees.items()}}
+    for name, data in files.items():
+        store.write_bytes(store.join(folder, name), data)
     # Last: a folder with a recipe is a run.
     store.write_bytes(store.join(folder, "recipe.yaml"), recipe.yaml().encode())
 
@@ -202,17 +238,26 @@ def _weights(folder: str) -> str | None:
 
 
 def _inherit(parent: str, folder: str) -> None:
-    """A child run goes on from its parent's newest checkpoint and keeps its metrics."""
-    url = checkpoint.latest(parent)
-    if url is None:
+    """A child run goes on from its parent's newest checkpoint and keeps its metrics and its best checkpoint."""
+    newest = checkpoint.latest(parent)
+    if newest is None:
         raise Refusal("the parent run has no checkpoint", path=parent, remedy="train it first")
-    target = store.join(folder, "checkpoints", url.rsplit("/", 1)[-1])
-    for name in store.names(url):
-        data = store.read_bytes(store.join(url, name))
-        store.write_bytes(store.join(target, name), data)
-    metrics = store.join(parent, "metrics.jsonl")
-    if store.exists(metrics):
-        store.write_bytes(store.join(folder, "metrics.jsonl"), store.read_bytes(metrics))
+    for name in ("metrics.jsonl", "checkpoints/best.json"):
+        if store.exists(store.join(parent, name)):
+            data = store.read_bytes(store.join(parent, name))
+            store.write_bytes(store.join(folder, name), data)
+    best = _json(parent, "checkpoints/best.json")
+    # The newest last: a copy that was cut off goes on from the best one.
+    for url in dict.fromkeys(
+        [*([checkpoint.folder(parent, best["step"])] if best else []), newest]
+    ):
+        _copy_checkpoint(url, store.join(folder, "checkpoints", url.rsplit("/", 1)[-1]))
+
+
+def _copy_checkpoint(url: str, target: str) -> None:
+    marker = "complete.json"
+    for name in [*(n for n in store.names(url) if n != marker), marker]:
+        store.write_bytes(store.join(target, name), store.read_bytes(store.join(url, name)))
 
 
 def _warn(folder: str, quiet: bool) -> None:

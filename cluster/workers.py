@@ -88,7 +88,9 @@ def train(recipe: Recipe, folder: str, num_workers: int, *, bar: Bar, signals: l
                     remedy="the same command goes on from the last checkpoint",
                 ) from error
             logger.warning("a worker died, restarting the group: %s", _line(error))
-            bar.console.print(f"a worker died ({_line(error)}); restarting from the last checkpoint")
+            bar.console.print(
+                f"a worker died ({_line(error)}); restarting from the last checkpoint"
+            )
     raise AssertionError("unreachable")
 
 
@@ -162,30 +164,38 @@ def _connected(num_workers: int) -> Any:
     return ray
 
 
-def _resources(ray: Any, num_workers: int, device: torch.device) -> dict[str, float]:
-    """What one worker asks for; a request that can never be met is refused here, where Ray would wait for ever."""
-    have = ray.cluster_resources()
-    cpus, gpus = have.get("CPU", 0.0), have.get("GPU", 0.0)
+def check(num_workers: int, device: torch.device) -> None:
+    """Refuse a group that can never be met, before anything is written; Ray would wait for it for ever."""
+    cluster = bool(os.environ.get("RAY_ADDRESS"))
+    have = _connected(1).cluster_resources() if cluster else {}
+    cores = os.cpu_count() or 1
     if device.type == "cuda":
+        gpus = int(have.get("GPU", 0)) if cluster else torch.cuda.device_count()
         if num_workers > gpus:
             raise Refusal(
-                f"scale.workers={num_workers} needs {num_workers} GPUs, there are {gpus:.0f}",
+                f"scale.workers={num_workers} needs {num_workers} GPUs, there are {gpus}",
                 path="scale.workers",
                 value=num_workers,
                 remedy="use fewer workers, or scale.device=cpu",
             )
-        return {"GPU": 1, "CPU": min(1.0, cpus / (2 * num_workers))}
-    cores = os.cpu_count() or 1
-    local = not os.environ.get("RAY_ADDRESS")
-    if num_workers > max(MOST_SHARING_CORES if local else 0, cpus):
+        return
+    most = int(have.get("CPU", 0)) if cluster else max(MOST_SHARING_CORES, cores)
+    if num_workers > most:
         raise Refusal(
-            f"scale.workers={num_workers} is more than {max(MOST_SHARING_CORES, int(cpus))} CPU workers",
+            f"scale.workers={num_workers} is more than {most} CPU workers",
             path="scale.workers",
             value=num_workers,
             remedy="use fewer workers",
         )
-    if local and num_workers > cores:
+    if not cluster and num_workers > cores:
         logger.warning("%d workers share %d cores: right, but slow", num_workers, cores)
+
+
+def _resources(ray: Any, num_workers: int, device: torch.device) -> dict[str, float]:
+    """What one worker asks for."""
+    cpus = ray.cluster_resources().get("CPU", 0.0)
+    if device.type == "cuda":
+        return {"GPU": 1, "CPU": min(1.0, cpus / (2 * num_workers))}
     # The trial driver and Ray's own actors want a little too, so never all of it.
     return {"CPU": min(1.0, round(0.9 * cpus / num_workers, 3))}
 
@@ -204,7 +214,7 @@ class _Follower:
         def guarded() -> None:
             try:
                 work()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  raised again by the main thread
                 failure.append(error)
 
         thread = threading.Thread(target=guarded, name="ray train", daemon=True)
@@ -261,7 +271,9 @@ def _line(error: BaseException) -> str:
     return (lines[-1] if lines else type(error).__name__)[:200]
 
 
-if "ray" in sys.modules:  # too late for what Ray reads at import; say so instead of being slow in silence
+if (
+    "ray" in sys.modules
+):  # too late for what Ray reads at import; say so instead of being slow in silence
     missing = {k: v for k, v in _SETTINGS.items() if k not in os.environ}
     if missing and "ray.train" in sys.modules:
         logger.info("ray was imported before Manta: %s not in force", ", ".join(missing))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -114,11 +114,8 @@ class Remote:
     def remove(self) -> None:
         if not urlsplit(self.url).path.strip("/"):
             raise Refusal("a whole bucket is never removed", path=self.url, remedy="name a folder")
-        with explained("removed", self.url):
-            try:
-                self.system.rm(self.path, recursive=True)
-            except FileNotFoundError:
-                pass
+        with explained("removed", self.url), suppress(FileNotFoundError):
+            self.system.rm(self.path, recursive=True)
 
     def rename(self, target: Remote) -> None:
         with explained("renamed", self.url):

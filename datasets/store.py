@@ -13,6 +13,7 @@ import shutil
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -102,11 +103,8 @@ def remove(url: str) -> None:
     if is_remote(url):
         return Remote(url).remove()
     path = path_of(url)
-    with explained("removed", url):
-        try:
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        except FileNotFoundError:
-            pass
+    with explained("removed", url), suppress(FileNotFoundError):
+        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
 
 
 def rename(source: str, target: str) -> None:

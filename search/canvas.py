@@ -28,6 +28,7 @@ STYLE: Any = {
     "axes.titlecolor": INK,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
+    "axes.titlepad": 12,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.spines.left": False,
@@ -83,7 +84,7 @@ def single(panel: Panel) -> Figure:
     with style():
         figure = Figure(figsize=(4.9, 2.7))
         # The same frame for all, so that the step axes of a page stand one below the other.
-        figure.subplots_adjust(left=0.125, right=0.985, top=0.97, bottom=0.17)
+        figure.subplots_adjust(left=0.125, right=0.985, top=0.94, bottom=0.17)
         panel.draw(figure.add_subplot())
     return figure
 

@@ -30,14 +30,16 @@ class Facts:
     def of(cls, run: Run, tree: Mapping[str, Any]) -> Facts:
         """Read from a run's summary and data card, and from its recipe as a plain tree."""
         summary, data = run.summary, tree.get("data") or {}
-        splits = data.get("splits", data.get("split"))
-        seed = splits.get("seed") if isinstance(splits, Mapping) else None
-        others = {k: v for k, v in splits.items() if k != "seed"} if seed is not None else splits
+        splits: Any = data.get("splits")
+        seed = None
+        if isinstance(splits, Mapping):
+            splits = {key: value for key, value in splits.items() if key != "seed"}
+            seed = data["splits"].get("seed")
         return cls(
             status=str(summary.get("status", "unknown")),
             digest=summary.get("data") or run.json("data.json").get("digest"),
-            splits=others,
-            split_seed=data.get("split_seed", seed),
+            splits=splits,
+            split_seed=seed,
             rows=_rows(run.json("data.json")),
             handling={key: data.get(key) for key in ("subset", "noise")},
             evaluated={

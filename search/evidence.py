@@ -111,10 +111,11 @@ class Evidence:
             except ValueError:
                 broken += 1
                 continue
-            if isinstance(row, Mapping) and "step" in row and "split" in row:
+            if isinstance(row, Mapping) and fits(row.get("step"), NUMBER) and "split" in row:
                 rows.append(row)
         if broken:
-            self.problems.append(f"{broken} unreadable lines of metrics.jsonl were left out.")
+            lines = "lines" if broken > 1 else "line"
+            self.problems.append(f"{broken} unreadable {lines} of metrics.jsonl left out.")
         return pd.DataFrame(rows, columns=None if rows else ["step", "split"])
 
     @cached_property

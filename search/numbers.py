@@ -84,7 +84,9 @@ def number(value: Any) -> str:
         return count(value)
     if abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.4g}"
+    if abs(value) >= 0.001:
+        return f"{float(f'{value:.4f}'):.4g}"  # four decimals at most, so that columns agree
+    return f"{value:.3g}"
 
 
 def score(metric: str, value: Any) -> str:

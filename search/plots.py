@@ -12,6 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from search import numbers
 from search.canvas import MUTED, PALETTE, Panel, grid, style
+from search.sheets import heading
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
     from cluster.run import Run
 
+KNOWN = {
+    *("step", "split", "phase", "epoch", "seconds", "samples"),
+    *("wait_seconds", "images_per_second"),
+}
 POINTS = 600  # no panel shows more, and files stay small
 
 
@@ -47,18 +52,29 @@ def panels(metrics: pd.DataFrame, summary: Mapping[str, Any]) -> list[Panel]:
     best = (summary.get("best") or {}) if isinstance(summary.get("best"), Mapping) else {}
     val = [c for c in metrics.columns if c.startswith("val/") and len(_series(metrics, "val", c))]
     shares = [c for c in val if numbers.is_fraction(c)]
-    rates = [c for c in metrics.columns if c == "lr" or c.startswith("lr/")]
+    rates = [c for c in metrics.columns if c == "lr" or c.endswith("_lr")]
+    drawn = {*KNOWN, *rates, *(column.removeprefix("val/") for column in val)}
     found = [_loss(metrics, borders)]
     if shares:
-        found.append(_scores("Validation scores", metrics, shares, best, borders))
+        found.append(_scores("Scores", metrics, shares, best, borders))
     found += [
         _scores(_plain(c), metrics, [c], best, borders)
         for c in val
         if c not in shares and not c.endswith("/loss")
     ]
-    found.append(_lines("Learning rate", metrics, rates, borders))
-    found.append(_lines("Images per second", metrics, ["images_per_second"], borders, zero=True))
-    found.append(_lines("Seconds waiting for data", metrics, ["wait_seconds"], borders, zero=True))
+    set_by_hand = {column: _series(metrics, "train", column) for column in rates}
+    found.append(_lines("Learning rate", set_by_hand, borders))
+    for column in metrics.columns:
+        if column not in drawn and "loss" not in column and "/" not in column:
+            logged = {column: _series(metrics, "train", column)}
+            found.append(_lines(f"{_plain(column)}, training", logged, borders, measured=True))
+    rate = _series(metrics, "train", "images_per_second")
+    rate = rate[rate > 0]  # a stretch of one step has no rate, and is written as 0
+    title = "Images per second"
+    found.append(_lines(title, {title: rate}, borders, measured=True, zero=True))
+    found.append(
+        _lines("Share of time waiting for data", {"": _waiting(metrics)}, borders, zero=True)
+    )
     return [panel for panel in found if panel]
 
 
@@ -78,21 +94,33 @@ def _series(metrics: pd.DataFrame, split: str, column: str) -> pd.Series:
     return values.replace([np.inf, -np.inf], np.nan).dropna().sort_index()
 
 
+def _waiting(metrics: pd.DataFrame) -> pd.Series:
+    """Smoothed share of the time between steps spent waiting for data; both counters only grow."""
+    waited, spent = (
+        _series(metrics, "train", column).diff().clip(lower=0).dropna()
+        for column in ("wait_seconds", "seconds")
+    )
+    share = smooth(waited) / smooth(spent)
+    return share.clip(0, 1).dropna() if share.gt(0).any() else share.iloc[:0]
+
+
 def _thin(series: pd.Series) -> pd.Series:
     return series.iloc[:: -(-len(series) // POINTS) or 1]
 
 
 def _plain(column: str) -> str:
     split, _, name = column.rpartition("/")
-    words = name.replace("_", " ")
-    return f"Validation {words}" if split == "val" else words.capitalize()
+    words = heading(name)
+    if split != "val":
+        return words
+    return f"Validation {words if words.isupper() else words.lower()}"
 
 
 def _borders(metrics: pd.DataFrame, summary: Mapping[str, Any]) -> dict[float, str]:
     """Step -> why a line stands there: a new phase, or a restart that the summary dates."""
     found: dict[float, str] = {}
     if {"phase", "step"} <= set(metrics.columns):
-        train = metrics[metrics["split"] == "train"].sort_values("step")
+        train = metrics[metrics["split"] == "train"].dropna(subset="phase").sort_values("step")
         changed = train["phase"].ne(train["phase"].shift())
         starts = train.loc[changed, ["step", "phase"]].iloc[1:]
         found |= {float(step): f"phase {int(phase)}" for step, phase in starts.to_numpy()}
@@ -113,8 +141,9 @@ def _mark(axes: Axes, borders: Mapping[float, str]) -> None:
             reason,
             (step, 1),
             xycoords=("data", "axes fraction"),
-            xytext=(3, -9),
+            xytext=(0, 3),
             textcoords="offset points",
+            ha="center",
             color=MUTED,
             size=7.5,
         )
@@ -136,22 +165,25 @@ def _finish(axes: Axes, borders: Mapping[float, str], legend: bool) -> None:
 
 
 def _loss(metrics: pd.DataFrame, borders: Mapping[float, str]) -> Panel | None:
-    names = [c for c in metrics.columns if c == "loss" or c.startswith(("loss/", "loss_"))]
+    import numpy as np
+
+    names = [c for c in metrics.columns if "loss" in c and "/" not in c]
     train = {name: _series(metrics, "train", name) for name in names}
     train = {name: series for name, series in train.items() if len(series)}
     val = _series(metrics, "val", "val/loss")
     if not train and not len(val):
         return None
+    steep = all(_steep(series) for series in train.values() or [val])
 
     def draw(axes: Axes) -> None:
         for name, colour in zip(train, PALETTE, strict=False):
             series = train[name]
-            label = "training" if name == "loss" else name[5:]
+            label = name.replace("loss", "").strip("_") or "training"
             raw = _thin(series)
             axes.plot(raw.index, raw, color=colour, alpha=0.28, linewidth=0.9)
-            line = _thin(smooth(series))
+            line = _thin(np.exp(smooth(np.log(series))) if steep else smooth(series))
             axes.plot(line.index, line, color=colour, label=f"{label}, smoothed")
-        if _steep(train.get("loss", val)):
+        if steep:
             axes.set_yscale("log")
         if len(val):
             axes.plot(val.index, val, "o-", color=PALETTE[-2], markersize=3.5, label="validation")
@@ -177,7 +209,12 @@ def _scores(
         for column, colour in zip(columns, PALETTE, strict=False):
             series = _thin(_series(metrics, "val", column))
             label = column.removeprefix("val/").replace("_", " ")
-            axes.plot(series.index, series, "o-", color=colour, markersize=3, label=label)
+            # The first, the most asked for, lies on top where curves meet.
+            look: Any = {"color": colour, "zorder": 4 - 0.1 * columns.index(column)}
+            axes.plot(series.index, series, "o-", markersize=3, label=label, **look)
+            learnt = _thin(smooth(_series(metrics, "train", column.removeprefix("val/"))))
+            if len(learnt):
+                axes.plot(learnt.index, learnt, ":", label=f"{label}, training", **look)
             if column == best.get("metric") and best.get("step") in series.index:
                 at = (best["step"], series[best["step"]])
                 axes.plot(*at, "o", color=colour, markersize=10, fillstyle="none", zorder=5)
@@ -190,32 +227,32 @@ def _scores(
 
 def _lines(
     title: str,
-    metrics: pd.DataFrame,
-    columns: Sequence[str],
+    series: Mapping[str, pd.Series],
     borders: Mapping[float, str],
+    measured: bool = False,
     zero: bool = False,
 ) -> Panel | None:
-    found = {column: _series(metrics, "train", column) for column in columns}
-    found = {column: series for column, series in found.items() if len(series) > 1}
+    found = {name: values for name, values in series.items() if len(values) > 1}
     if not found:
         return None
 
     def draw(axes: Axes) -> None:
-        for (column, series), colour in zip(found.items(), PALETTE, strict=False):
-            thin, line = _thin(series), _thin(smooth(series) if zero else series)
-            if zero:  # measured, so noisy; a learning rate is set, so exact
+        for (name, values), colour in zip(found.items(), PALETTE, strict=False):
+            thin, line = _thin(values), _thin(smooth(values) if measured else values)
+            if measured:  # and so noisy; what was set is exact
                 axes.plot(thin.index, thin, color=colour, alpha=0.28, linewidth=0.9)
-            axes.plot(line.index, line, color=colour, label=column.partition("/")[2] or column)
+            axes.plot(line.index, line, color=colour, label=name.removesuffix("_lr"))
         if zero:
             axes.set_ylim(bottom=0)
         _finish(axes, borders, legend=len(found) > 1)
-        axes.yaxis.set_major_formatter(lambda value, _: _tick(value))
+        share = title.startswith("Share")
+        axes.yaxis.set_major_formatter(lambda y, _: f"{100 * y:.3g} %" if share else _tick(y))
 
     return Panel(title, draw)
 
 
 def _tick(value: float) -> str:
-    return numbers.short(value) if abs(value) >= 1e4 else f"{value:,g}"
+    return numbers.short(value) if abs(value) >= 1e5 else f"{value:,g}"
 
 
 def _together(title: str, series: Mapping[str, pd.Series]) -> Panel | None:

@@ -6,7 +6,6 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from markupsafe import Markup, escape
 
 from cluster.run import Run
 from datasets import store
-from search import evidence, numbers, sheets, verdict
+from search import facts, numbers, sheets, verdict
 from search.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def context(found: Evidence) -> dict[str, Any]:
         "name": str(found.recipe.get("name") or found.run.name),
         "run": found.run.name,
         "status": str(found.summary.get("status", "unknown")),
-        "started": _date(found.env.get("started")),
+        "started": facts.date(found.env.get("started")),
         "verdict": verdict.sentence(found),
         "tiles": verdict.tiles(found),
         "curves": _curves(found),
@@ -90,12 +89,13 @@ def context(found: Evidence) -> dict[str, Any]:
         "splits": splits,
         "pictures": _pictures(found, splits),
         "examples": examples,
-        "facts_of_data": _facts(found.card),
+        "facts_of_data": facts.data(found.card),
         "counts": sheets.counts(found),
-        "model_facts": _model_facts(found.model),
+        "model_facts": facts.model(found.model),
         "modules": sheets.modules(found.model),
+        "blocks": sheets.blocks(found.model),
         "recipe": found.recipe_text,
-        "environment": _environment(found.env),
+        "environment": facts.environment(found.env),
         "commands": _commands(found),
     }
     return page | {"notes": _notes(found)}  # last: reading the rest may have met damage
@@ -198,65 +198,6 @@ def _png(found: Evidence, name: str, caption: str) -> Picture | None:
     return Picture(caption, source, wide=width > 1.8 * max(1, height))
 
 
-def _facts(card: Mapping[str, Any]) -> list[tuple[str, str]]:
-    rows: Any = card.get("rows")
-    counted = ""
-    if evidence.fits(rows, evidence.COUNTS):
-        counted = ", ".join(f"{split} {numbers.count(n)}" for split, n in rows.items())
-    elif evidence.fits(rows, evidence.NUMBER):
-        counted = numbers.count(rows)
-    classes = card.get("classes")
-    listed = [
-        ("Name", str(card.get("name") or "")),
-        ("Kind", str(card.get("kind") or "")),
-        ("Shape", sheets.size(card.get("shape"))),
-        ("Rows", counted),
-        ("Classes", numbers.count(len(classes)) if isinstance(classes, list) and classes else ""),
-        ("Mean", _values(card.get("mean"))),
-        ("Standard deviation", _values(card.get("std"))),
-        ("Packed", _date(card.get("packed")) or str(card.get("packed") or "")),
-        ("Digest", str(card.get("digest") or "")),
-    ]
-    return [(label, value) for label, value in listed if value]
-
-
-def _model_facts(model: Mapping[str, Any]) -> list[tuple[str, str]]:
-    listed = []
-    for label, key in (("Parameters", "parameters"), ("Trainable", "trainable")):
-        if isinstance(model.get(key), (int, float)):
-            listed.append((label, numbers.count(model[key])))
-    if isinstance(adds := model.get("multiply_adds"), (int, float)):
-        listed.append(("Multiply-adds a sample", numbers.short(adds)))
-    given = model.get("input")
-    if isinstance(given, Mapping) and given:
-        side = given.get("size")
-        side = side if isinstance(side, list) else [side, side]
-        listed.append(("Input", sheets.size([given.get("channels"), *side])))
-    return listed
-
-
-def _values(values: Any) -> str:
-    values = values if isinstance(values, list) else [values]
-    return ", ".join(numbers.number(float(v)) for v in values if isinstance(v, (int, float)))
-
-
-def _environment(env: Mapping[str, Any]) -> list[tuple[str, str]]:
-    commit = str(env.get("commit") or "")[:12]
-    dirty = " with uncommitted changes" if commit and env.get("dirty") else ""
-    listed = [
-        ("Commit", commit + dirty),
-        ("Command", str(env.get("command") or "")),
-        ("Started", _date(env.get("started"))),
-        ("Platform", str(env.get("platform") or "")),
-        ("Host", str(env.get("hostname") or "")),
-        ("CPUs", str(env.get("cpu_count") or "")),
-    ]
-    versions = env.get("versions")
-    if isinstance(versions, Mapping):
-        listed += [(str(name), str(version)) for name, version in versions.items() if version]
-    return [(label, value) for label, value in listed if value]
-
-
 def _commands(found: Evidence) -> list[tuple[str, str]]:
     """(what it is for, lines to paste)."""
     url, load = found.run.url, found.model.get("load")
@@ -270,17 +211,12 @@ def _commands(found: Evidence) -> list[tuple[str, str]]:
         ("Run it again", f"git checkout {commit[:12]}\n{again}" if commit else again),
     ]
     if load:
-        lines = "\n".join(map(str, load)) if isinstance(load, list) else str(load)
+        lines = "\n".join(map(str, load))
+        if chosen := re.search(r"step-\d+", str(found.summary.get("weights") or "")):
+            # The lines were written before the first step, when no checkpoint was chosen.
+            lines = lines.replace("step-XXXXXXXX", chosen[0])
         commands.insert(1, ("Load it with torch alone", lines))
     return commands
-
-
-def _date(text: Any) -> str:
-    try:
-        moment = datetime.fromisoformat(str(text))
-    except ValueError:
-        return ""
-    return f"{moment.day} {moment:%B %Y, %H:%M} UTC"
 
 
 def coloured(text: str) -> Markup:

@@ -131,6 +131,26 @@ def modules(model: Mapping[str, Any]) -> Sheet | None:
     return Sheet(names, rows, len(found) - len(rows))
 
 
+def blocks(model: Mapping[str, Any]) -> Sheet | None:
+    """The modules summed by the first word of their names."""
+    sums: dict[str, list[float]] = {}
+    for module in model.get("modules", ()):
+        if isinstance(module, Mapping):
+            line = sums.setdefault(str(module.get("name", "")).partition(".")[0], [0, 0])
+            for place, key in enumerate(("parameters", "trainable")):
+                line[place] += _amount(module.get(key))
+    total = sum(parameters for parameters, _ in sums.values())
+    rows = [
+        [Cell(name), *(Cell(numbers.count(n), n) for n in both), Cell(_of(both[0], total), both[0])]
+        for name, both in sums.items()
+    ]
+    return Sheet(["Block", "Parameters", "Trainable", "Share"], rows) if rows else None
+
+
+def _of(part: float, total: float) -> str:
+    return numbers.percent(part / total) if total else "–"
+
+
 def _amount(value: Any) -> float:
     return value if _is_number(value) else 0
 
@@ -146,6 +166,7 @@ def size(shape: Any) -> str:
 def heading(name: str) -> str:
     """images_per_second -> 'Images per second'; short names that are acronyms stay capitals."""
     capitals = {"ece", "rmse", "mae", "mse", "f1", "kid", "fid", "auroc", "nll"}
+    name = name.replace("top5", "top-5").replace("top1", "top-1")
     words = [w.upper() if w in capitals else w for w in name.replace("_", " ").split()]
     text = " ".join(words)
     return text[:1].upper() + text[1:]
@@ -178,6 +199,11 @@ def _is_number(value: Any) -> bool:
     import numbers as abstract
 
     return isinstance(value, abstract.Real) and not isinstance(value, bool)
+
+
+def by_split(tree: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Items in the order of learning, choosing and testing."""
+    return sorted(tree.items(), key=lambda item: _place(item[0]))
 
 
 def _place(split: str) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from search import numbers
@@ -10,23 +11,21 @@ if TYPE_CHECKING:
     import pandas as pd
     from rich.table import Table
 
-# What goes first when the line is too short; scores, name and status never do.
-SPARE = (
-    "name",
-    "images_per_second",
-    "workers",
-    "seed",
-    "steps",
-    "batch",
-    "task",
-    "started",
-    "seconds",
-)
+# What goes when the line is too short, first to last; the minor scores go after EARLY.
+EARLY = ("name", "images_per_second", "workers", "seed", "steps", "batch")
+LATE = ("task", "started", "seconds")
+MAJOR = 2  # scores that outlive the columns of LATE
+NAMED = 4  # columns that the caption names
 HEADINGS = {"images_per_second": "images/s"}
 
 
-def table(frame: pd.DataFrame, title: str = "", width: int = 80) -> Table:
-    """A frame as a rich table; what does not fit is left out and named in the caption."""
+def table(
+    frame: pd.DataFrame, title: str = "", *, width: int = 80, keep: Sequence[str] = ()
+) -> Table:
+    """A frame as a rich table; what does not fit is left out, and the caption says so.
+
+    `keep` are columns that stay whatever the width, such as the one sorted by.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -43,8 +42,8 @@ def table(frame: pd.DataFrame, title: str = "", width: int = 80) -> Table:
     }
     empty = [name for name, cells in columns.items() if not any(c not in ("", "–") for c in cells)]
     kept = {name: cells for name, cells in columns.items() if name not in empty}
-    dropped = _fit(kept, width)
-    caption = f"not shown: {', '.join(dropped)}" if dropped else None
+    dropped = _fit(kept, width, keep)
+    caption = _caption(dropped)
     # Text, not str: brackets in names are names, not markup.
     drawn = Table(
         title=Text(title) if title else None,
@@ -96,19 +95,32 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, abstract.Number) and not isinstance(value, bool)
 
 
-def _fit(columns: dict[str, list[str]], width: int) -> list[str]:
-    """Remove spare columns until the rest fits; their names."""
+def _fit(columns: dict[str, list[str]], width: int, keep: Sequence[str]) -> list[str]:
+    """Remove the least columns until the rest fits; their names."""
+    scores = sorted((name for name in columns if "/" in name), key=_importance)
+    order = [*EARLY, *scores[: MAJOR - 1 : -1], *LATE, *scores[MAJOR - 1 : 0 : -1]]
     dropped = []
-    for name in SPARE:
+    for name in order:
         if _width(columns) <= width:
             break
-        if columns.pop(name, None) is not None:
+        if name in columns and name not in keep:
+            del columns[name]
             dropped.append(name)
-    scores = [name for name in columns if "/" in name]
-    while scores and len(scores) > 1 and _width(columns) > width:
-        dropped.append(last := scores.pop())
-        del columns[last]
     return dropped
+
+
+def _importance(score: str) -> tuple[bool, bool, bool, str]:
+    """Headline metrics of the test split first, then of validation, then all others."""
+    split, _, metric = score.partition("/")
+    return metric not in ("accuracy", "rmse"), split != "test", split != "val", metric
+
+
+def _caption(dropped: Sequence[str]) -> str | None:
+    if not dropped:
+        return None
+    more = len(dropped) - NAMED
+    tail = f" and {more} more" if more > 0 else ""
+    return f"not shown: {', '.join(dropped[:NAMED])}{tail}"
 
 
 def _width(columns: dict[str, list[str]]) -> int:

@@ -49,7 +49,7 @@ def interval(found: Evidence, metric: str) -> str:
     if not n or value is None or not numbers.is_proportion(metric) or not 0 <= value <= 1:
         return ""
     low, high = numbers.wilson(value, n)
-    return f"{100 * low:.1f} to {numbers.percent(high)}, n = {numbers.count(n)}"
+    return f"{100 * low:.1f} to {numbers.percent(high)}, n\xa0=\xa0{numbers.count(n)}"
 
 
 def sentence(found: Evidence) -> str:
@@ -164,7 +164,8 @@ def _spent(found: Evidence) -> list[Tile]:
     if isinstance(rate := summary.get("images_per_second"), (int, float)):
         share = wait / spent if isinstance(wait, (int, float)) and spent else None
         doubt = f"{numbers.percent(share)} data wait" if share is not None else ""
-        listed.append(Tile("Images/s", numbers.count(rate), doubt))
+        what = "Rows/s" if found.card.get("kind") == "table" else "Images/s"
+        listed.append(Tile(what, numbers.count(rate), doubt))
     place = summary.get("place")
     if isinstance(place, Mapping) and place:
         workers = place.get("workers", 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -47,7 +46,7 @@ def data_url(data: Data) -> str:
     if data.url is not None:
         return data.url
     assert data.source is not None
-    fractions = {"val": data.splits.val, "test": data.splits.test}
+    fractions = {k: v for k, v in (("val", data.splits.val), ("test", data.splits.test)) if v}
     return pack.ensure(
         data.source.name, data.source.arguments, fractions=fractions, seed=data.splits.seed
     )
@@ -180,5 +179,3 @@ def _library(recipe: Recipe) -> tuple[str, str]:
     found = library.find(recipe.model.name)
     assert found, "the recipe was checked"
     return found
-
-

@@ -13,7 +13,6 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 import xxhash
@@ -34,7 +33,9 @@ class State:
     """Everything beside the weights: where the run stands and what it has decided so far."""
 
     step: int  # steps done, over all phases
-    lengths: tuple[tuple[int, int], ...]  # (steps per epoch, steps) of each phase, early stops included
+    lengths: tuple[
+        tuple[int, int], ...
+    ]  # (steps per epoch, steps) of each phase, early stops included
     scores: tuple[tuple[int, int, float], ...] = ()  # (phase, step, kept metric) of each evaluation
     samples: int = 0
     seconds: float = 0.0
@@ -198,7 +199,8 @@ def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _tensors(url: str, name: str) -> dict[str, Tensor]:
     try:
-        return load(_file(url, name))
+        tensors: dict[str, Tensor] = load(_file(url, name))
+        return tensors
     except (SafetensorError, ValueError) as error:
         raise _damaged(url, name, str(error)) from None
 

@@ -48,7 +48,9 @@ def describe(recipe: Recipe, shape: Shape) -> dict[str, Any]:
                     "name": name,
                     "kind": type(module).__name__,
                     "parameters": sum(p.numel() for p in own.values()),
-                    "trainable": sum(p.numel() for n, p in own.items() if _join(name, n) in learning),
+                    "trainable": sum(
+                        p.numel() for n, p in own.items() if _join(name, n) in learning
+                    ),
                     "output": outputs.get(name),
                 }
             )

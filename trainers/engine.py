@@ -67,7 +67,7 @@ class Training:
         self.plans = [self._plan(index) for index in range(len(recipe.phases))]
         self.model = build.model(recipe, self.shape).to(self.device)
         if self.device.type == "cuda":
-            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.model = self.model.to(memory_format=torch.channels_last)
         self.bf16 = uses_bf16(recipe, self.device)
         self.inputs = build.inputs(self.shape).to(self.device)
         self.evaluation = Evaluation(recipe, self.shape, self.dataset, self.inputs, self.device)
@@ -188,7 +188,11 @@ class Training:
         rows = 0 if batch.weightless else len(batch)
         self.waited += waited
         self.trained += waited + time.perf_counter() - start
-        total = stage.plan.batch if step % stage.steps_per_epoch < stage.plan.full_steps else stage.plan.ragged
+        total = (
+            stage.plan.batch
+            if step % stage.steps_per_epoch < stage.plan.full_steps
+            else stage.plan.ragged
+        )
         self.samples += total
         row = {
             "step": self.step,
@@ -330,7 +334,9 @@ class Training:
         scores: dict[str, float] = {}
         predictions = {}
         for split in ("val", "test"):
-            keys = [k for k, part in self.recipe.evals.items() if split == "test" or part.on == "val"]
+            keys = [
+                k for k, part in self.recipe.evals.items() if split == "test" or part.on == "val"
+            ]
             if not keys or not self._has(split):
                 if keys:
                     notes.append(f"The data have no {split} split, so there are no {split} scores.")
@@ -362,7 +368,9 @@ class Training:
         if any(name.startswith("test/") for name in scores):
             opened = {**opened, "test": opened.get("test", 0) + 1}
         plain = not self.recipe.scale.sync_bn and self.session.world > 1
-        if plain and any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.model.modules()):
+        if plain and any(
+            isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.model.modules()
+        ):
             notes = [
                 *notes,
                 f"Batch norm was not synchronised over {self.session.world} workers: only the samples of a batch "
@@ -372,7 +380,9 @@ class Training:
             **known,
             "status": status,
             "scores": dict(scores) or known.get("scores", {}),
-            "best": {"step": best[0], "metric": self.recipe.keep.metric, "score": best[1]} if best else None,
+            "best": {"step": best[0], "metric": self.recipe.keep.metric, "score": best[1]}
+            if best
+            else None,
             "steps": self.step,
             "samples": self.samples,
             "seconds": round(self.trained, 3),

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from trainers.stage import Stage
     from trainers.track import Track
 
-Predictions = dict[str, Tensor]  # id (N,), label (N,) or (N, ...), prediction (N, ...), logits (N, C)
+Predictions = dict[
+    str, Tensor
+]  # id (N,), label (N,) or (N, ...), prediction (N, ...), logits (N, C)
 EVAL_ROWS = 512
 
 
@@ -32,7 +34,12 @@ class Evaluation:
     """What the evaluators of a recipe find on one split."""
 
     def __init__(
-        self, recipe: Recipe, shape: Shape, dataset: Dataset, inputs: nn.Module, device: torch.device
+        self,
+        recipe: Recipe,
+        shape: Shape,
+        dataset: Dataset,
+        inputs: nn.Module,
+        device: torch.device,
     ) -> None:
         self.recipe, self.shape, self.dataset = recipe, shape, dataset
         self.inputs, self.device = inputs, device
@@ -159,4 +166,3 @@ def _gathered(rows: list[Predictions]) -> Predictions:
     """All ranks' rows in the split's order (ranks hold contiguous shares)."""
     names = sorted(rows[0]) if rows else []
     return {name: parallel.gathered_rows(torch.cat([r[name] for r in rows])) for name in names}
-

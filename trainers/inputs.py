@@ -16,7 +16,13 @@ class Inputs(nn.Module):
     """`image` uint8 (B, H, W, C) -> float32 (B, C', S, S), (pixel / 255 - mean) / std; other columns pass."""
 
     def __init__(
-        self, *, stored_channels: int, channels: int, size: int | None, mean: list[float], std: list[float]
+        self,
+        *,
+        stored_channels: int,
+        channels: int,
+        size: int | None,
+        mean: list[float],
+        std: list[float],
     ) -> None:
         super().__init__()
         if stored_channels != channels and stored_channels != 1:

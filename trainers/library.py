@@ -60,23 +60,26 @@ def build(
     library: str, name: str, arguments: Mapping[str, Any], *, num_classes: int, channels: int
 ) -> nn.Module:
     """The model with a head of `num_classes`; a `Refusal` on `model` when an argument is not its own."""
+    given = {key: value for key, value in arguments.items() if key != "pretrained"}
+    model: nn.Module
     try:
         if library == "timm":
             import timm
 
-            return timm.create_model(
+            model = timm.create_model(
                 name, num_classes=num_classes, in_chans=channels, **dict(arguments)
             )
-        if library == "torchvision":
+        elif library == "torchvision" and arguments.get("pretrained"):
+            model = _torchvision_pretrained(name, num_classes, given)
+        elif library == "torchvision":
             import torchvision
 
-            given = {key: value for key, value in arguments.items() if key != "pretrained"}
-            if arguments.get("pretrained"):
-                return _torchvision_pretrained(name, num_classes, given)
-            return torchvision.models.get_model(name, num_classes=num_classes, **given)
-        return _open_clip(name, num_classes, dict(arguments))
+            model = torchvision.models.get_model(name, num_classes=num_classes, **given)
+        else:
+            model = _open_clip(name, num_classes, dict(arguments))
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         raise _explained(library, name, arguments, error) from error
+    return model
 
 
 def _torchvision_pretrained(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
@@ -84,9 +87,11 @@ def _torchvision_pretrained(name: str, num_classes: int, arguments: dict[str, An
     import torch
     import torchvision
 
-    model = torchvision.models.get_model(name, weights="DEFAULT", **arguments)
+    model: nn.Module = torchvision.models.get_model(name, weights="DEFAULT", **arguments)
     path, head = [
-        (path, module) for path, module in model.named_modules() if isinstance(module, torch.nn.Linear)
+        (path, module)
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear)
     ][-1]
     parent, _, leaf = path.rpartition(".")
     setattr(model.get_submodule(parent), leaf, torch.nn.Linear(head.in_features, num_classes))
@@ -139,9 +144,7 @@ def normalisation(
     return list(open_clip.OPENAI_DATASET_MEAN), list(open_clip.OPENAI_DATASET_STD)
 
 
-def _explained(
-    library: str, name: str, arguments: Mapping[str, Any], error: Exception
-) -> Refusal:
+def _explained(library: str, name: str, arguments: Mapping[str, Any], error: Exception) -> Refusal:
     """Which argument it was, where the message or the signatures tell."""
     text = " ".join(str(error).split())
     wrong = re.search(r"unexpected keyword argument '(\w+)'", text)

@@ -56,13 +56,17 @@ class Meter:
             weights = torch.tensor([[float(rows)] for _, _, rows in self._steps])
             # A rank that only keeps step must not spoil the means of the others.
             means = values.double().cpu().view(len(self._steps), len(names))
-            sums = torch.cat([torch.where(weights > 0, means * weights, 0.0), weights.double()], dim=1)
+            sums = torch.cat(
+                [torch.where(weights > 0, means * weights, 0.0), weights.double()], dim=1
+            )
         wishes = sums.new_tensor([stop, save, proposal if parallel.rank() == 0 else 0])
         total = parallel.summed(torch.cat([sums.flatten(), wishes]))
         sums, wishes = total[:-3].view_as(sums), total[-3:]
         self.every = min(MOST_STEPS, max(1, int(wishes[2])))
         rows = []
         for (row, _, _), line in zip(self._steps, sums.tolist(), strict=True):
-            rows.append({**row, **{n: v / max(line[-1], 1.0) for n, v in zip(names, line, strict=False)}})
+            rows.append(
+                {**row, **{n: v / max(line[-1], 1.0) for n, v in zip(names, line, strict=False)}}
+            )
         self._steps = []
         return rows, Wishes(stop=bool(wishes[0]), save=bool(wishes[1]))

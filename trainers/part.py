@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
-from datasets.refusal import Refusal
+from datasets.refusal import Refusal, nearest
 from trainers import library, rooms
 
 
@@ -56,27 +56,41 @@ class Part(Frozen):
             return plain
         own = {key: value for key, value in plain["properties"].items() if key != "name"}
         needed = [key for key in plain.get("required", []) if key != "name"]
-        forms: list[dict[str, Any]] = []
-        if not needed:
-            forms.append(cls._bare_names())
+        forms: list[dict[str, Any]] = [] if needed else cls._bare_names()
         for name, door in rooms.doors(cls.room).items():
             described = door.schema.model_json_schema()
-            fields = {"name": {"const": name}, **own, **described.get("properties", {})}
+            arguments = described.get("properties", {})
+            required = described.get("required", [])
             forms.append(
                 {
                     "type": "object",
                     "title": name,
                     "description": door.doc,
-                    "properties": fields,
-                    "required": ["name", *needed, *described.get("required", [])],
+                    "properties": {"name": {"const": name}, **own, **arguments},
+                    "required": ["name", *needed, *required],
                     "additionalProperties": False,
                 }
             )
-        return {"anyOf": forms}
+            if not own:  # {pad_crop: {padding: 1}}
+                short = {"type": ["object", "null"], "properties": arguments, "required": required}
+                forms.append(
+                    {
+                        "type": "object",
+                        "properties": {name: {**short, "additionalProperties": False}},
+                        "required": [name],
+                        "additionalProperties": False,
+                    }
+                )
+        return {"anyOf": [*forms, *cls._foreign()]}
 
     @classmethod
-    def _bare_names(cls) -> dict[str, Any]:
-        return {"enum": list(rooms.doors(cls.room))}
+    def _bare_names(cls) -> list[dict[str, Any]]:
+        return [{"enum": list(rooms.doors(cls.room))}]
+
+    @classmethod
+    def _foreign(cls) -> list[dict[str, Any]]:
+        """Forms for parts that are no file of the room."""
+        return []
 
 
 class ModelPart(Part):
@@ -88,24 +102,27 @@ class ModelPart(Part):
         if self.name in rooms.doors("models"):
             return super().checked(path)
         if library.find(self.name) is None:
-            from datasets.refusal import nearest
-
             names = {*rooms.doors("models"), *library.known()}
-            prefix, colon, rest = self.name.partition(":")
+            prefix, colon, _ = self.name.partition(":")
             if colon and prefix in library.LIBRARIES:
-                names, rest = {f"{prefix}:{name}" for name in library.names(prefix)}, self.name
+                names = {f"{prefix}:{name}" for name in library.names(prefix)}
             raise Refusal(
                 f"no model is called '{self.name}'",
                 path=path,
                 value=self.name,
                 remedy=nearest(self.name, names),
             )
-        # A library's arguments are checked by building on the meta device (trainers/preview.py).
+        # A library's arguments are checked by building on the meta device (trainers/describe.py).
         return self.model_dump()
 
     @classmethod
-    def _bare_names(cls) -> dict[str, Any]:
-        return {"type": "string", "examples": [*rooms.doors("models"), "timm:resnet18"]}
+    def _bare_names(cls) -> list[dict[str, Any]]:
+        return [{"type": "string", "examples": [*rooms.doors("models"), "timm:resnet18"]}]
+
+    @classmethod
+    def _foreign(cls) -> list[dict[str, Any]]:
+        name = {"type": "string", "not": {"enum": list(rooms.doors("models"))}}
+        return [{"type": "object", "properties": {"name": name}, "required": ["name"]}]
 
 
 class TaskPart(Part):
@@ -138,3 +155,7 @@ class SourcePart(Part):
             name, _, path = value.partition(":")
             return {"name": name, "path": path}
         return value
+
+    @classmethod
+    def _bare_names(cls) -> list[dict[str, Any]]:
+        return [{"type": "string", "examples": [*rooms.doors("sources"), "imagefolder:/my/photos"]}]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
@@ -25,6 +24,7 @@ from datasets import store
 from datasets.ranges import Probability
 from datasets.refusal import Refusal, nearest
 from trainers import rooms
+from trainers.grammar import assign, change, pairs, read_yaml, refusal
 from trainers.part import (
     Frozen,
     ModelPart,
@@ -70,7 +70,9 @@ class Data(Frozen):
     @model_validator(mode="after")
     def _one_origin(self) -> Data:
         if (self.source is None) == (self.url is None):
-            raise ValueError("say either source (packed once into the cache) or url (packed already)")
+            raise ValueError(
+                "say either source (packed once into the cache) or url (packed already)"
+            )
         return self
 
 
@@ -188,7 +190,7 @@ class Recipe(Frozen):
         """A recipe file, changed by `dotted.path=value`s; any mistake is a `Refusal`."""
         if not store.exists(path):
             raise Refusal("no such recipe", path=path, remedy="`python launch.py list recipes`")
-        tree = _yaml(store.read_bytes(path).decode("utf-8", errors="replace"), path)
+        tree = read_yaml(store.read_bytes(path).decode("utf-8", errors="replace"), path)
         if not isinstance(tree, dict):
             raise Refusal("a recipe is a mapping of keys to values", path=path, value=tree)
         recipe = cls.check(tree)
@@ -200,13 +202,13 @@ class Recipe(Frozen):
         try:
             recipe = cls.model_validate(tree)
         except ValidationError as error:
-            raise _refusal(error, cls) from None
+            raise refusal(error, cls) from None
         plain = recipe.plain()
         for path, part in parts(recipe):
             try:
-                _assign(plain, path.split("."), part.checked(path))
+                assign(plain, path.split("."), part.checked(path))
             except ValidationError as error:
-                raise _refusal(error, rooms.door(part.room, part.name).schema, path) from None
+                raise refusal(error, rooms.door(part.room, part.name).schema, path) from None
         if not plain["data"]["lanes"]:
             plain["data"]["lanes"] = min(plain["data"]["batch"], 64)
         recipe = cls.model_validate(plain)
@@ -215,14 +217,14 @@ class Recipe(Frozen):
 
     def override(self, *changes: str | Mapping[str, Any], **named: Any) -> Recipe:
         """A new recipe with `"dotted.path=value"`s or `{"dotted.path": value}`s applied in order."""
-        pairs = [*_pairs(changes), *named.items()]
+        wanted = [*pairs(changes), *named.items()]
         # Names first: they drop the former part's arguments, not those given beside them.
-        pairs.sort(key=lambda pair: not pair[0].endswith(".name"))
+        wanted.sort(key=lambda pair: not pair[0].endswith(".name"))
         tree = self.plain()
-        if any(path == "data.batch" for path, _ in pairs):
+        if any(path == "data.batch" for path, _ in wanted):
             tree["data"]["lanes"] = None if self._default_lanes() else tree["data"]["lanes"]
-        for path, value in pairs:
-            _override(tree, path, value)
+        for path, value in wanted:
+            change(tree, path, value, _own_keys)
         return type(self).check(tree)
 
     def plain(self) -> dict[str, Any]:
@@ -294,158 +296,7 @@ def parts(node: Any, path: str = "") -> Iterator[tuple[str, Part]]:
         yield from parts(child, f"{path}.{name}" if path else str(name))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key said twice instead of keeping the last."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                if key.value in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"the key '{key.value}' is given twice", problem_mark=key.start_mark
-                    )
-                seen.add(key.value)
-        return super().construct_mapping(node, deep=deep)
-
-
-# YAML 1.2's words instead of 1.1's: `on: val` is a key called on, not true; 3e-4 is a number, not a string.
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in pairs if not tag.endswith((":bool", ":float", ":timestamp"))]
-    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"),
-    list("-+0123456789."),
-)
-
-
-def _yaml(text: str, path: str) -> Any:
-    try:
-        return yaml.load(text, _Loader)
-    except (yaml.YAMLError, ValueError) as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" in line {mark.line + 1}" if mark else ""
-        problem = getattr(error, "problem", None) or str(error)
-        raise Refusal(f"not readable as YAML{line}: {problem}", path=path) from None
-
-
-def _pairs(changes: tuple[str | Mapping[str, Any], ...]) -> Iterator[tuple[str, Any]]:
-    for change in changes:
-        if isinstance(change, Mapping):
-            yield from change.items()
-            continue
-        path, equals, value = change.partition("=")
-        if not equals or not path:
-            raise Refusal(
-                f"'{change}' is not dotted.path=value",
-                value=change,
-                remedy="for example data.batch=128",
-            )
-        try:
-            yield path, yaml.load(value, _Loader)
-        except (yaml.YAMLError, ValueError):
-            yield path, value  # `train.0=*` is a glob, not a YAML alias
-
-
-def _override(tree: dict[str, Any], path: str, value: Any) -> None:
-    keys = path.split(".")
-    if path in ("data.source", "data.url"):
-        tree["data"].update(source=None, url=None)
-    if keys[-1] == "name" and len(keys) > 1:
-        part = _find(tree, keys[:-1], path)
-        if isinstance(part, dict) and part.get("name") != value:
-            own = {"optim": Optim, "evals": Eval}.get(keys[-3] if len(keys) > 2 else "", Part)
-            for key in set(part) - set(own.model_fields):
-                del part[key]
-    _assign(tree, keys, value, path)
-
-
-def _find(tree: Any, keys: list[str], path: str) -> Any:
-    for depth, key in enumerate(keys):
-        at = ".".join(keys[:depth])
-        if isinstance(tree, list):
-            if not re.fullmatch(r"\d+", key) or int(key) >= len(tree):
-                raise Refusal(
-                    f"{at} has {len(tree)} entries, none is '{key}'",
-                    path=path,
-                    value=key,
-                    remedy=f"count from 0 to {len(tree) - 1}",
-                )
-            tree = tree[int(key)]
-        elif isinstance(tree, dict) and key in tree:
-            tree = tree[key]
-        else:
-            known = tree if isinstance(tree, dict) else ()
-            raise Refusal(f"no '{key}' here", path=path, value=key, remedy=nearest(key, known))
-    return tree
-
-
-def _assign(tree: Any, keys: list[str], value: Any, path: str = "") -> None:
-    *parents, last = keys
-    node = _find(tree, parents, path)
-    if isinstance(node, list):
-        if last == str(len(node)):
-            node.append(value)
-            return
-        _find(node, [last], path)
-        node[int(last)] = value
-    elif isinstance(node, dict):
-        node[last] = value
-    else:
-        raise Refusal(
-            f"{'.'.join(parents)} is a value, not a mapping",
-            path=path,
-            value=value,
-            remedy=f"set {'.'.join(parents)} itself",
-        )
-
-
-def _refusal(error: ValidationError, model: type[BaseModel], prefix: str = "") -> Refusal:
-    """The first mistake that pydantic found, in one line."""
-    problems = error.errors(include_url=False)
-    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    location = [str(key) for key in first["loc"] if not str(key).startswith(("function-", "is-"))]
-    path = ".".join([*([prefix] if prefix else []), *location])
-    path = re.sub(r"\.(constrained-int|int|literal\['auto'\])$", "", path)
-    value = first["input"]
-    remedy = ""
-    if first["type"] == "extra_forbidden":
-        known = _fields(model, first["loc"][:-1])
-        text, remedy = f"unknown key '{location[-1]}'", nearest(location[-1], known)
-    elif first["type"] == "missing":
-        text, value = "is missing", None
-        remedy = f"add {path}: ..."
-    else:
-        shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
-        text = f"{first['msg'].removeprefix('Value error, ')} (it is {shown})"
-        if first["type"] == "literal_error" and isinstance(value, str):
-            remedy = nearest(value, re.findall(r"'([^']+)'", str(first["ctx"]["expected"])))
-    more = len(problems) - 1
-    others = f" ({more} more mistake{'s' if more > 1 else ''})" if more else ""
-    return Refusal(text + others, path=path, value=_printable(value), remedy=remedy)
-
-
-def _printable(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | bool | None) else repr(value)[:200]
-
-
-def _fields(model: Any, location: tuple[int | str, ...]) -> set[str]:
-    """The keys that a node of the model takes."""
-    for key in location:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            break
-        if isinstance(key, str) and key in model.model_fields:
-            model = _model_in(model.model_fields[key].annotation)
-    return set(model.model_fields) if isinstance(model, type) else set()
-
-
-def _model_in(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for inner in getattr(annotation, "__args__", ()):
-        if (found := _model_in(inner)) is not None:
-            return found
-    return None
+def _own_keys(keys: list[str]) -> list[str]:
+    """What stays beside a part's name when another part takes its place."""
+    kinds: dict[str, type[Part]] = {"optim": Optim, "evals": Eval}
+    return list(kinds.get(keys[-2] if len(keys) > 1 else "", Part).model_fields)

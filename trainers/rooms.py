@@ -36,7 +36,11 @@ ROOMS = {
 _VOCABULARY: dict[str, Any] = {
     "Literal": Literal,
     **{kind.__name__: kind for kind in (bool, int, float, str, list, tuple, dict)},
-    **{name: value for name, value in vars(pydantic.types).items() if name.endswith(("Int", "Float"))},
+    **{
+        name: value
+        for name, value in vars(pydantic.types).items()
+        if name.endswith(("Int", "Float"))
+    },
     **{name: value for name, value in vars(ranges).items() if name[0].isupper()},
 }
 

@@ -34,7 +34,11 @@ def constant(at: Progress, *, warmup_steps: NonNegativeInt = 0) -> float:
 
 
 def step(
-    at: Progress, *, epochs: PositiveInt = 30, gamma: Probability = 0.1, warmup_steps: NonNegativeInt = 0
+    at: Progress,
+    *,
+    epochs: PositiveInt = 30,
+    gamma: Probability = 0.1,
+    warmup_steps: NonNegativeInt = 0,
 ) -> float:
     """Times `gamma` every `epochs` epochs."""
     return _warm(at, warmup_steps) * gamma ** (at.epoch // epochs)
@@ -43,7 +47,7 @@ def step(
 def multistep(
     at: Progress,
     *,
-    milestones: list[PositiveInt] = [],  # noqa: B006  read by ast, never changed
+    milestones: list[PositiveInt] = [],
     gamma: Probability = 0.1,
     warmup_steps: NonNegativeInt = 0,
 ) -> float:
@@ -51,9 +55,7 @@ def multistep(
     return _warm(at, warmup_steps) * gamma ** sum(at.epoch >= epoch for epoch in milestones)
 
 
-def cosine(
-    at: Progress, *, floor: Probability = 0.0, warmup_steps: NonNegativeInt = 0
-) -> float:
+def cosine(at: Progress, *, floor: Probability = 0.0, warmup_steps: NonNegativeInt = 0) -> float:
     """Half a cosine from 1 to `floor` after the warm-up (arXiv 1608.03983, without restarts)."""
     if at.step < warmup_steps:
         return _warm(at, warmup_steps)

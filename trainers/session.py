@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
@@ -22,4 +22,8 @@ class Session(Protocol):
 
     def should_stop(self) -> bool:
         """A local wish to end early: a signal, a pruned trial, a preemption notice. Cheap: asked every step."""
+        ...
+
+    def show(self, rows: list[dict[str, Any]]) -> None:
+        """Rows of metrics.jsonl just written, for who watches. Rank 0 only."""
         ...

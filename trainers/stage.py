@@ -55,7 +55,8 @@ class Stage:
             for name, optim in self.phase.optim.items()
         }
         self.schedule: Callable[[Progress], float] = partial(
-            rooms.door("schedules", self.phase.schedule.name).load(), **self.phase.schedule.arguments
+            rooms.door("schedules", self.phase.schedule.name).load(),
+            **self.phase.schedule.arguments,
         )
         self._bf16 = bf16
         self.train_mode()
@@ -77,7 +78,11 @@ class Stage:
         `step` counts within the phase, `scores` are the phase's evaluations so far (more is better).
         """
         self._set_lr(step, scores)
-        total = self.plan.batch if step % self.steps_per_epoch < self.plan.full_steps else self.plan.ragged
+        total = (
+            self.plan.batch
+            if step % self.steps_per_epoch < self.plan.full_steps
+            else self.plan.ragged
+        )
         for norm in self.sync_norms:
             norm.counted = not batch.weightless
         with parallel.through(self.task, self.wrapped) if self.wrapped else nullcontext():
@@ -100,7 +105,7 @@ class Stage:
         while (step := self._next(steps)) is not None:
             optimizer = self.optimizers[step.optim]
             optimizer.zero_grad(set_to_none=True)
-            scaled(step, rows, total).backward()
+            scaled(step, rows, total).backward()  # type: ignore[no-untyped-call]
             self._step(step.optim, optimizer)
             logs |= _named(step)
         return logs
@@ -126,7 +131,7 @@ class Stage:
                         value=self.micro_batch,
                         remedy="set scale.micro_batch=null",
                     )
-                scaled(step, len(chunk), total).backward()
+                scaled(step, len(chunk), total).backward()  # type: ignore[no-untyped-call]
             for name, value in _named(step).items():
                 means[name] = means.get(name, torch.zeros_like(value)) + value * len(chunk)
         self._step("main", optimizer)

@@ -25,7 +25,12 @@ class Track:
     """The files of a run folder that grow. A remote folder is written locally and mirrored."""
 
     def __init__(
-        self, folder: str, *, resumed_step: int, tensorboard: bool, show: Callable[[list[Row]], None]
+        self,
+        folder: str,
+        *,
+        resumed_step: int,
+        tensorboard: bool,
+        show: Callable[[list[Row]], None],
     ) -> None:
         self.folder, self.show = folder, show
         self.resumed_step, self.tensorboard = resumed_step, tensorboard
@@ -84,7 +89,9 @@ class Track:
     def hyperparameters(self, flat: Mapping[str, Any], scores: Mapping[str, float]) -> None:
         """The recipe and its final scores for TensorBoard's HParams."""
         if self.tensorboard and scores:
-            values = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in flat.items()}
+            values = {
+                k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in flat.items()
+            }
             writer = self._tensorboard()
             writer.add_hparams(values, {f"final/{k}": v for k, v in scores.items()}, run_name=".")
 

@@ -151,7 +151,7 @@ def test_draws_depend_on_key_id_and_draw_alone() -> None:
 def test_draws_have_their_distributions() -> None:
     ids = np.arange(40_000)
     uniform, normal = order.uniform(1, ids, 0), order.normal(1, ids, 3)
-    assert 0 <= uniform.min() and uniform.max() < 1
+    assert uniform.min() >= 0 and uniform.max() < 1
     assert abs(uniform.mean() - 0.5) < 0.01
     assert np.abs(np.corrcoef(uniform[:-1], uniform[1:])[0, 1]) < 0.02
     assert np.abs(normal.mean(0)).max() < 0.02

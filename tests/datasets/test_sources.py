@@ -76,7 +76,7 @@ def test_curve_is_its_function() -> None:
     x = columns["x"].astype(np.float64)
     expected = x**2 + 2 * np.cos(x) + 2 * np.exp(-x)
     assert np.allclose(columns["y"], expected, rtol=1e-5)
-    assert -2 <= x.min() and x.max() < 4
+    assert x.min() >= -2 and x.max() < 4
     noisy = curve.build(num_rows=2000, function="sine", noise=0.5).columns
     assert np.std(noisy["y"] - np.sin(noisy["x"])) == pytest.approx(0.5, rel=0.1)
     more = curve.build(num_rows=60).columns

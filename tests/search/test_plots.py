@@ -21,11 +21,11 @@ def test_curves_of_a_run(finished: Path) -> None:
     found = titles(plots.curves(Run(str(finished))))
     assert found == [
         "Loss",
-        "Validation scores",
+        "Scores",
         "Validation calibration error",
         "Learning rate",
         "Images per second",
-        "Seconds waiting for data",
+        "Share of time waiting for data",
     ]
     assert (
         "matplotlib.pyplot" not in sys.modules or not sys.modules["matplotlib.pyplot"].get_fignums()
@@ -54,14 +54,15 @@ def test_a_gan_has_losses_of_its_own() -> None:
         {
             "step": step,
             "split": "train",
-            "loss/critic": -1.0,
-            "loss/generator": 2.0,
-            "lr/critic": 1e-4,
+            "critic_loss": -1.0,
+            "generator_loss": 2.0,
+            "critic_lr": 1e-4,
+            "gap": 0.5,
         }
         for step in (1, 2, 3)
     ]
     found = plots.panels(pd.DataFrame(rows), {})
-    assert [panel.title for panel in found] == ["Loss", "Learning rate"]
+    assert [panel.title for panel in found] == ["Loss", "Learning rate", "Gap, training"]
     labels = canvas.single(found[0]).axes[0].get_legend_handles_labels()[1]
     assert labels == ["critic, smoothed", "generator, smoothed"]
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import put
 
+from datasets import store
 from datasets.refusal import Refusal
-from search import numbers, report
+from search import numbers, report, results
+from tests.search.fabricate import put
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 
@@ -81,7 +82,8 @@ def test_a_finished_run_says_everything(finished: Path) -> None:
     for word in ("12.4 s", "93,322", "1.25 M", "train 1,257", "8 × 8 × 1", "label_smoothing"):
         assert word in said, word
     assert 'run = Run.open("' in said
-    assert "load_file(" in said
+    assert "checkpoints/step-00000228/model.safetensors" in said
+    assert "source digits, seed 0" in said
     assert "git checkout 3f9c2a7b51d0 python launch.py train" in said
     assert "Not in the folder" not in said
 
@@ -231,3 +233,12 @@ def test_a_gan_has_pictures_and_no_test_score(finished: Path) -> None:
     assert "Samples, val split" in page.said
     assert "Sliced wasserstein 1.7 on the validation split." in page.said
     assert page.tags.count("img") == 2
+
+
+def test_a_remote_folder_is_read_and_written_as_a_local_one(finished: Path) -> None:
+    url = f"memory://reports/{finished.name}"
+    store.upload(finished, url)
+    assert report.write(url) == f"{url}/report.html"
+    page = Page(store.read_bytes(f"{url}/report.html").decode())
+    assert "Finished: Accuracy" in page.said
+    assert [run.name for run in results.runs("memory://reports")] == [finished.name]

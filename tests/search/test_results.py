@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,6 +122,16 @@ def test_mistakes_are_refused_with_a_remedy(out: str, wish: dict, remedy: str) -
     with pytest.raises(Refusal) as refused:
         results.select(results.runs(out), **wish)
     assert remedy in str(refused.value)
+
+
+def test_listing_is_ready_at_once() -> None:
+    code = (
+        "import sys, search.results, search.terminal, search.report; "
+        "print([m for m in ('torch', 'ray', 'pandas', 'matplotlib', 'jinja2') if m in sys.modules])"
+    )
+    root = Path(results.__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
 
 
 def test_flatten() -> None:

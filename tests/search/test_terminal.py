@@ -25,7 +25,20 @@ def test_the_list_of_runs_fits(finished: Path, variant: Callable[..., Path]) -> 
     assert "not shown:" in text
     assert "a_rather_long_name_of_a_run-bbbb0002" in text
     assert "finished" in text
-    assert "92.2 %" in text or "%" in text
+    assert "test/accuracy" in text
+
+
+def test_headline_scores_outlive_the_others(finished: Path, variant: Callable[..., Path]) -> None:
+    names = ("accuracy", "calibration_error", "loss", "macro_f1", "macro_recall", "top5")
+    scores = {f"{split}/{name}": 0.5 for split in ("val", "test") for name in names}
+    variant("digits-bbbb0002", {}, {"scores": scores})
+    frame = results.frame(results.runs(str(finished.parent)))
+    text = printed(frame)
+    assert "test/accuracy" in text
+    assert "val/accuracy" in text
+    assert "not shown: name, images_per_second, workers, seed and" in text
+    kept = terminal.table(frame, keep=["val/loss"])
+    assert "val/loss" in [str(column.header) for column in kept.columns]
 
 
 def test_a_comparison_formats_by_row(finished: Path, variant: Callable[..., Path]) -> None:

@@ -53,7 +53,9 @@ class Samples:
         yield Scalar("sliced_wasserstein", float(distance))
         if self.shown:
             pictures = torch.cat(self.shown)[: self.num]
-            pictures = (pictures * self.std.view(1, -1, 1, 1) + self.mean.view(1, -1, 1, 1)).clamp(0, 1)
+            pictures = (pictures * self.std.view(1, -1, 1, 1) + self.mean.view(1, -1, 1, 1)).clamp(
+                0, 1
+            )
             yield Figure("samples", lambda: _draw(pictures), always=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
@@ -12,9 +14,7 @@ from datasets.refusal import Refusal
 class DCGAN(nn.Module):
     """Two networks: `generator` (B, latent) -> (B, channels, size, size) in -1..1, `critic` back to one logit (B,)."""
 
-    def __init__(
-        self, channels: int, size: int, *, latent: Width = 64, width: Width = 32
-    ) -> None:
+    def __init__(self, channels: int, size: int, *, latent: Width = 64, width: Width = 32) -> None:
         super().__init__()
         side, doublings = _smallest(size)
         self.latent = latent
@@ -24,13 +24,13 @@ class DCGAN(nn.Module):
             nn.Unflatten(1, (widths[0], side, side)),
             nn.BatchNorm2d(widths[0]),
             nn.ReLU(inplace=True),
-            *(layer for pair in zip(widths, widths[1:], strict=False) for layer in _up(*pair)),
+            *(layer for pair in pairwise(widths) for layer in _up(*pair)),
             nn.ConvTranspose2d(widths[-1], channels, 4, stride=2, padding=1),
             nn.Tanh(),
         )
         down = [channels, *reversed(widths)]
         self.critic = nn.Sequential(
-            *(layer for pair in zip(down, down[1:], strict=False) for layer in _down(*pair)),
+            *(layer for pair in pairwise(down) for layer in _down(*pair)),
             nn.Flatten(),
             nn.Linear(widths[0] * side * side, 1),
             nn.Flatten(0),
@@ -38,7 +38,8 @@ class DCGAN(nn.Module):
 
     def forward(self, noise: Tensor) -> Tensor:
         """(B, latent) -> the critic's logit of what is generated from it (B,)."""
-        return self.critic(self.generator(noise))
+        logit: Tensor = self.critic(self.generator(noise))
+        return logit
 
     def example(self, rows: int, device: str) -> Tensor:
         """An input for `describe`: noise, where other models take pictures."""

@@ -15,7 +15,7 @@ def build(
     num_classes: int,
     channels: int,
     *,
-    hidden: list[Width] = [64, 64],  # noqa: B006  a literal, read by ast
+    hidden: list[Width] = [64, 64],
     activation: Literal["sigmoid", "tanh", "relu", "gelu"] = "sigmoid",
 ) -> nn.Module:
     """(B, channels) -> (B, num_classes)."""

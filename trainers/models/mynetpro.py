@@ -36,7 +36,8 @@ class MyNetPro(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.classifier(self.pool(self.features(image)).flatten(1))
+        logits: Tensor = self.classifier(self.pool(self.features(image)).flatten(1))
+        return logits
 
 
 def _convolution(

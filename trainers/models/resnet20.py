@@ -54,7 +54,8 @@ class ResNet20(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(image)), inplace=True)
         x = self.layer3(self.layer2(self.layer1(x)))
-        return self.head(x.mean((2, 3)))
+        logits: Tensor = self.head(x.mean((2, 3)))
+        return logits
 
 
 build = ResNet20

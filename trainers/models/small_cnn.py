@@ -27,7 +27,8 @@ class SmallCNN(nn.Module):
         self.head = nn.Linear(2 * width, num_classes)
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.head(self.dropout(self.features(image)))
+        logits: Tensor = self.head(self.dropout(self.features(image)))
+        return logits
 
 
 def _convolution(inputs: int, outputs: int) -> list[nn.Module]:

@@ -23,8 +23,9 @@ class GAN(Task):
         self, model: nn.Module, *, loss: Literal["hinge", "non_saturating"] = "non_saturating"
     ) -> None:
         super().__init__()
-        self.generator, self.critic = model.generator, model.critic
-        self.latent: int = model.latent  # type: ignore[assignment]
+        self.generator = model.get_submodule("generator")
+        self.critic = model.get_submodule("critic")
+        self.latent: int = getattr(model, "latent")  # noqa: B009  any model with these three will do
         self.hinge = loss == "hinge"
 
     def networks(self) -> dict[str, nn.Module]:

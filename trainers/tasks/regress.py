@@ -13,7 +13,9 @@ from trainers.task import Step, Task
 
 
 class Regress(Task):
-    def __init__(self, model: nn.Module, *, loss: Literal["squared", "absolute"] = "squared") -> None:
+    def __init__(
+        self, model: nn.Module, *, loss: Literal["squared", "absolute"] = "squared"
+    ) -> None:
         super().__init__()
         self.model = model
         self.error = {"squared": F.mse_loss, "absolute": F.l1_loss}[loss]

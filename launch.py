@@ -1,0 +1,328 @@
+"""Manta's one door: it parses, the rooms do the work.
+
+    python launch.py train recipes/digits.yaml model.width=64
+
+Nothing heavy is imported here: `--help`, `list` and the refusal of a misspelt recipe come without torch or ray.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import typer
+
+from datasets.refusal import Refusal
+
+if TYPE_CHECKING:
+    from cluster.run import Run
+    from trainers.recipe import Recipe
+
+app = typer.Typer(
+    help="Train, search and study vision models from one recipe.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+RecipePath = Annotated[str, typer.Argument(help="a recipe (YAML)", metavar="RECIPE")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="dotted.path=value ...", metavar="[PATH=VALUE]...")
+]
+RunPath = Annotated[str, typer.Argument(help="a run folder, local or s3://", metavar="RUN")]
+Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else")]
+Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
+Out = Annotated[
+    str | None, typer.Option("--out", help="folder of run folders [$MANTA_OUT, else runs]")
+]
+
+
+def verb(epilog: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a verb; its refusals become one line on stderr (or one JSON object) and exit code 2."""
+
+    def register(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            try:
+                function(*args, **kwargs)
+            except Refusal as refusal:
+                if kwargs.get("debug"):
+                    raise
+                if kwargs.get("as_json"):
+                    print(json.dumps(refusal.as_dict(), default=str))
+                sys.stderr.write(f"error: {refusal}\n")
+                raise SystemExit(2) from None
+            except BrokenPipeError:  # `| head`
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                raise SystemExit(0) from None
+
+        name = function.__name__.rstrip("_")
+        return app.command(name=name, epilog=f"Example: {epilog}")(guarded)
+
+    return register
+
+
+@verb("python launch.py pack digits /tmp/digits")
+def pack(
+    source: Annotated[str, typer.Argument(help="a source, as name or name:path")],
+    url: Annotated[str, typer.Argument(help="a folder, local or s3://")],
+    val: Annotated[float, typer.Option(help="share of the rows for validation")] = 0.15,
+    test: Annotated[float, typer.Option(help="share of the rows for the test")] = 0.15,
+    seed: Annotated[int, typer.Option(help="decides splits and row order")] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Pack a source into Arrow shards with a manifest."""
+    from datasets import pack as packing
+    from trainers.part import SourcePart
+
+    part = SourcePart.model_validate(source)
+    arguments = part.checked("source")
+    name = arguments.pop("name")
+    manifest = packing.pack(
+        name, arguments, url, splits={"val": val, "test": test}, seed=seed, name=name
+    )
+    rows = {split: found.rows for split, found in manifest.splits.items()}
+    _tell(as_json, {"url": url, "rows": rows, "digest": manifest.digest}, url)
+
+
+@verb("python launch.py train recipes/digits.yaml model.width=64 data.batch=128 seed=3")
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="a recipe (YAML), or a run folder to go on with", metavar="RECIPE")
+    ],
+    overrides: Overrides = None,
+    out: Out = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="rename the old run folder and start anew")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Train a recipe, or go on where its run was interrupted; ends with the path of a report."""
+    loaded, parent = _recipe_or_run(recipe, overrides)
+    from cluster.run import run
+
+    if parent is not None and out is None:
+        out = parent.url.rsplit("/", 1)[0]
+    if parent is not None and not overrides:
+        parent = None  # the run itself, resumed
+    done: Run = run(loaded, out=out, fresh=fresh, quiet=quiet or as_json, parent=parent)
+    summary = done.summary
+    from search.report import write
+
+    page = write(done.url)
+    if summary.get("status") == "stopped":
+        sys.stderr.write(
+            f"stopped at step {summary['steps']}; the same command goes on from there\n"
+        )
+        raise SystemExit(130)
+    _tell(as_json, _scored(done), f"{_best_line(summary)}{page}")
+
+
+@verb("python launch.py evaluate runs/digits-* --on test")
+def evaluate(
+    run: RunPath,
+    checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
+    on: Annotated[str, typer.Option(help="a split: val or test")] = "val",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Score a checkpoint of a run on a split. Opening the test split is counted in the run's summary."""
+    from cluster.evaluate import evaluate as score
+
+    _one_of("--checkpoint", checkpoint, ("best", "last"))
+    scores = score(_run(run), checkpoint=checkpoint, split=on)
+    lines = "\n".join(f"{name:28} {value:.4f}" for name, value in scores.items())
+    _tell(as_json, {**_scored(_run(run)), "scores": scores}, lines)
+
+
+@verb("python launch.py predict runs/digits-* picture.png")
+def predict(
+    run: RunPath,
+    images: Annotated[list[str], typer.Argument(help="pictures (PNG, JPEG)")],
+    checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Classify pictures with a run's checkpoint."""
+    _one_of("--checkpoint", checkpoint, ("best", "last"))
+    opened = _run(run)
+    rows = (opened.best if checkpoint == "best" else opened.last).predict(images)
+    found = rows.to_dict("records")
+    lines = "\n".join(f"{r['image']}: {r['prediction']} ({r['probability']:.1%})" for r in found)
+    _tell(as_json, {"predictions": found}, lines)
+
+
+@verb("python launch.py describe recipes/digits.yaml model=resnet18")
+def describe(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    classes: Annotated[
+        int | None, typer.Option(min=1, help="instead of the data's classes")
+    ] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Count a model's parameters and multiply-adds and list its layers, without building it."""
+    from search.listing import layers
+
+    loaded, _ = _recipe_or_run(recipe, overrides)
+    from cluster.describe import describe as count
+
+    found = count(loaded, classes=classes)
+    if as_json:
+        _tell(True, found, "")
+    else:
+        _print(layers(found))
+
+
+@verb("python launch.py results --since 7d --sort val/accuracy --where model=small_cnn")
+def results(
+    runs: Annotated[list[str] | None, typer.Argument(help="run folders to compare")] = None,
+    out: Out = None,
+    since: Annotated[str | None, typer.Option(help="7d, 12h or a date")] = None,
+    sort: Annotated[str | None, typer.Option(help="a column, such as val/accuracy")] = None,
+    where: Annotated[list[str] | None, typer.Option(help="dotted.path=value")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List and filter runs; given two or more, compare their recipes, scores and curves."""
+    from search import listing
+
+    width = shutil.get_terminal_size((100, 24)).columns
+    tree: Any
+    if runs:
+        tree, drawn = listing.compared(runs, width=width)
+    else:
+        tree, one = listing.listed(out=out, since=since, sort=sort, where=where or [], width=width)
+        drawn = [one]
+    if as_json:
+        _tell(True, tree, "")
+    else:
+        _print(*drawn)
+
+
+@verb("python launch.py report runs/digits-*")
+def report(run: RunPath, as_json: Json = False, debug: Debug = False) -> None:
+    """Draw report.html anew from a run folder alone."""
+    from search.report import write
+
+    page = write(_run(run).url)
+    _tell(as_json, {"report": page}, page)
+
+
+@verb("python launch.py list models")
+def list_(
+    kind: Annotated[
+        str | None,
+        typer.Argument(
+            help="recipes, models, tasks, evals, sources, transforms, optimizers or schedules"
+        ),
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="the recipes' JSON Schema, for editors")
+    ] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """List recipes and the parts that they can name."""
+    from trainers import catalogue
+
+    if schema:
+        print(json.dumps(catalogue.schema(), indent=1))
+        return
+    rows = catalogue.rows(kind)
+    lines = "\n".join(f"{row['kind']:11} {row['name']:18} {row['doc']}" for row in rows)
+    _tell(as_json, rows, lines)
+
+
+@verb("python launch.py doctor recipes/digits.yaml")
+def doctor(
+    recipe: Annotated[
+        str | None, typer.Argument(help="a recipe (YAML)", metavar="[RECIPE]")
+    ] = None,
+    overrides: Overrides = None,
+    out: Out = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Check this machine, its storage and a recipe before anything is paid for."""
+    loaded = _recipe_or_run(recipe, overrides)[0] if recipe else None
+    from cluster.preflight import examine
+
+    checks = examine(loaded, out)
+    lines = "\n".join(f"{'ok ' if c.ok else 'BAD'}  {c.name:12} {c.found}" for c in checks)
+    _tell(as_json, {"checks": [c.as_dict() for c in checks]}, lines)
+    if not all(check.ok for check in checks):
+        raise SystemExit(2)
+
+
+def _recipe_or_run(path: str, overrides: list[str] | None) -> tuple[Recipe, Run | None]:
+    from trainers.recipe import Recipe
+
+    inside = f"{path.rstrip('/')}/recipe.yaml"
+    if path.endswith((".yaml", ".yml")):
+        return Recipe.load(path, overrides or ()), None
+    from datasets import store
+
+    if not store.exists(inside):
+        raise Refusal(
+            "neither a recipe nor a run folder",
+            path=path,
+            value=path,
+            remedy="`python launch.py list recipes` and `results` show what there is",
+        )
+    from cluster.run import Run
+
+    return Recipe.load(inside, overrides or ()), Run.open(path)
+
+
+def _run(path: str) -> Run:
+    from cluster.run import Run
+
+    return Run.open(path)
+
+
+def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise Refusal(f"'{value}' is none of {', '.join(known)}", path=option, value=value)
+
+
+def _scored(run: Run) -> dict[str, Any]:
+    summary = run.summary
+    keys = ("steps", "samples", "seconds", "images_per_second", "wait_seconds", "run")
+    return {"scores": summary.get("scores", {}), **{key: summary.get(key) for key in keys}}
+
+
+def _best_line(summary: dict[str, Any]) -> str:
+    scores = {k: v for k, v in summary.get("scores", {}).items() if k.startswith("test/")}
+    shown = ", ".join(f"{name} {value:.4f}" for name, value in list(scores.items())[:3])
+    return f"{shown}\n" if shown else ""
+
+
+def _tell(as_json: bool, tree: Any, text: str) -> None:
+    print(json.dumps(tree, indent=1, default=str) if as_json else text)
+
+
+def _print(*drawn: Any) -> None:
+    from rich.console import Console
+
+    console = Console(width=shutil.get_terminal_size((100, 24)).columns)
+    for each in drawn:
+        console.print(each, highlight=False, markup=False, soft_wrap=isinstance(each, str))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,185 @@
+"""The one grammar of change, `dotted.path=value`, on plain trees; and pydantic's mistakes in one line of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from datasets.refusal import Refusal, nearest
+
+
+class Loader(yaml.SafeLoader):
+    """YAML that refuses a key said twice instead of keeping the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"the key '{key.value}' is given twice", problem_mark=key.start_mark
+                    )
+                seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+# YAML 1.2's words instead of 1.1's: `on: val` is a key called on, not true; 3e-4 is a number, not a string.
+Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if not tag.endswith((":bool", ":float", ":timestamp"))
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile(r"^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(
+        r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
+    ),
+    list("-+0123456789."),
+)
+
+
+def read_yaml(text: str, path: str) -> Any:
+    """A YAML document; a `Refusal` with the line where it is none."""
+    try:
+        return yaml.load(text, Loader)
+    except RecursionError:
+        raise Refusal("not readable as YAML: nested too deeply", path=path) from None
+    except (yaml.YAMLError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or str(error)
+        raise Refusal(f"not readable as YAML{line}: {problem}", path=path) from None
+
+
+def pairs(changes: Iterable[str | Mapping[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """(dotted path, value) of `"path=value"`s and `{path: value}`s."""
+    for change in changes:
+        if isinstance(change, Mapping):
+            yield from change.items()
+            continue
+        path, equals, value = change.partition("=")
+        if not equals or not path:
+            raise Refusal(
+                f"'{change}' is not dotted.path=value",
+                value=change,
+                remedy="for example data.batch=128",
+            )
+        try:
+            yield path, yaml.load(value, Loader)
+        except (yaml.YAMLError, ValueError, RecursionError):
+            yield path, value  # `train.0=*` is a glob, not a YAML alias
+
+
+def change(
+    tree: dict[str, Any], path: str, value: Any, own_keys: Callable[[list[str]], Iterable[str]]
+) -> None:
+    """Set one dotted path. A part that gets another name keeps only `own_keys`, those that are not its former self's."""
+    keys = path.split(".")
+    if path in ("data.source", "data.url"):
+        tree["data"].update(source=None, url=None)
+    if keys[-1] == "name" and len(keys) > 1:
+        part = _find(tree, keys[:-1], path)
+        if isinstance(part, dict) and part.get("name") != value:
+            for key in set(part) - set(own_keys(keys[:-1])):
+                del part[key]
+    assign(tree, keys, value, path)
+
+
+def _find(tree: Any, keys: list[str], path: str) -> Any:
+    for depth, key in enumerate(keys):
+        at = ".".join(keys[:depth])
+        if isinstance(tree, list):
+            if not re.fullmatch(r"\d+", key) or int(key) >= len(tree):
+                raise Refusal(
+                    f"{at} has {len(tree)} entries, none is '{key}'",
+                    path=path,
+                    value=key,
+                    remedy=f"count from 0 to {len(tree) - 1}",
+                )
+            tree = tree[int(key)]
+        elif isinstance(tree, dict) and key in tree:
+            tree = tree[key]
+        else:
+            known = tree if isinstance(tree, dict) else ()
+            raise Refusal(f"no '{key}' here", path=path, value=key, remedy=nearest(key, known))
+    return tree
+
+
+def assign(tree: Any, keys: list[str], value: Any, path: str = "") -> None:
+    """Set a value in a tree of dicts and lists; the next index of a list appends."""
+    *parents, last = keys
+    node = _find(tree, parents, path)
+    if isinstance(node, list):
+        if last == str(len(node)):
+            node.append(value)
+            return
+        _find(node, [last], path)
+        node[int(last)] = value
+    elif isinstance(node, dict):
+        node[last] = value
+    else:
+        raise Refusal(
+            f"{'.'.join(parents)} is a value, not a mapping",
+            path=path,
+            value=value,
+            remedy=f"set {'.'.join(parents)} itself",
+        )
+
+
+def refusal(error: ValidationError, model: type[BaseModel], prefix: str = "") -> Refusal:
+    """The first mistake that pydantic found, in one line."""
+    problems = error.errors(include_url=False)
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    location = [str(key) for key in first["loc"] if not str(key).startswith(("function-", "is-"))]
+    path = ".".join([*([prefix] if prefix else []), *location])
+    path = re.sub(r"\.(constrained-int|int|literal\['auto'\])$", "", path)
+    value = first["input"]
+    remedy = ""
+    if first["type"] == "extra_forbidden":
+        known = _fields(model, first["loc"][:-1])
+        text, remedy = f"unknown key '{location[-1]}'", nearest(location[-1], known)
+    elif first["type"] == "missing":
+        text, value = "is missing", None
+        remedy = f"add {path}: ..."
+    else:
+        shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
+        text = f"{first['msg'].removeprefix('Value error, ')} (it is {shown})"
+        if first["type"] == "literal_error" and isinstance(value, str):
+            remedy = nearest(value, re.findall(r"'([^']+)'", str(first["ctx"]["expected"])))
+    more = len(problems) - 1
+    others = f" ({more} more mistake{'s' if more > 1 else ''})" if more else ""
+    return Refusal(text + others, path=path, value=_printable(value), remedy=remedy)
+
+
+def _printable(value: Any) -> Any:
+    return value if isinstance(value, str | int | float | bool | None) else repr(value)[:200]
+
+
+def _fields(model: Any, location: tuple[int | str, ...]) -> set[str]:
+    """The keys that a node of the model takes."""
+    for key in location:
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            break
+        if isinstance(key, str) and key in model.model_fields:
+            model = _model_in(model.model_fields[key].annotation)
+    known = isinstance(model, type) and issubclass(model, BaseModel)
+    return set(model.model_fields) if known else set()
+
+
+def _model_in(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for inner in getattr(annotation, "__args__", ()):
+        if (found := _model_in(inner)) is not None:
+            return found
+    return None
