@@ -20,6 +20,7 @@ from datasets.refusal import Refusal
 from datasets.shards import open_dataset
 from trainers import build, checkpoint, evaluation
 from trainers.build import Shape
+from trainers.describe import without_weights
 from trainers.evaluation import Evaluation
 from trainers.inputs import Inputs
 from trainers.stage import Stage
@@ -70,10 +71,7 @@ class Saved:
 
     def model(self) -> nn.Module:
         """The network with these weights, in eval mode on the CPU."""
-        recipe = self.run.recipe
-        if recipe.model.arguments.get("pretrained"):
-            recipe = recipe.override({"model.pretrained": False})  # its weights come from here
-        network = build.model(recipe, self.shape)
+        network = build.model(without_weights(self.run.recipe), self.shape)
         checkpoint.load_model(self.url, network)
         return network.eval()
 

@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import time
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,7 +72,7 @@ def train(
     if parent == folder:
         parent = None  # the run itself, resumed on other hardware
     # What can be refused is refused before the folder is there.
-    files = _foreknown(recipe, dataset, folder)
+    files = _foreknown(recipe, dataset, folder, parent)
     with Lock(folder):
         store.remove(store.join(folder, STOP))
         if parent and checkpoint.latest(folder) is None:
@@ -88,6 +87,7 @@ def train(
         _warn(folder, quiet)
         _open_folder(folder, recipe, digest, files, says, parent)
         _drive(recipe, folder, place, plans, steps, quiet)
+        _draw_examples(folder, dataset)
     return folder
 
 
@@ -139,35 +139,38 @@ def plans_of(recipe: Recipe, dataset: Dataset, world: int) -> list[Plan]:
     return plans
 
 
-def _foreknown(recipe: Recipe, dataset: Dataset, folder: str) -> dict[str, bytes]:
+def _foreknown(
+    recipe: Recipe, dataset: Dataset, folder: str, parent: str | None
+) -> dict[str, bytes]:
     """Files that tell of the model and the data; a `Refusal` where they do not fit each other."""
     shape = build.shape(recipe, dataset.manifest)
     described = describe(recipe, shape)
     weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
     described["load"] = loading_lines(recipe, shape, weights)
-    _check_inits(recipe, shape)
-    files = {
+    _check_weights(recipe, shape, parent)
+    return {
         "model.json": json.dumps(described, indent=1).encode(),
         "data.json": json.dumps(card(dataset), indent=1).encode(),
     }
+
+
+def _check_weights(recipe: Recipe, shape: Shape, parent: str | None) -> None:
+    """Checkpoints that the run starts from hold this model's weights."""
+    urls = [checkpoint.chosen(phase.init) for phase in recipe.phases if phase.init]
+    urls += [found] if parent and (found := checkpoint.latest(parent)) else []
+    if urls:
+        network = preview(recipe, shape)
+        for url in urls:
+            checkpoint.fitting(url, network)
+
+
+def _draw_examples(folder: str, dataset: Dataset) -> None:
+    """A sheet of training pictures for the report: drawn at the end, so that no step waits for it."""
     sheet = examples(dataset)
     if sheet:
         picture = io.BytesIO()
         sheet.savefig(picture, format="png", dpi=110)
-        files["figures/data_examples.png"] = picture.getvalue()
-    return files
-
-
-def _check_inits(recipe: Recipe, shape: Shape) -> None:
-    """Checkpoints that phases begin with hold this model's weights."""
-    inits = [phase.init for phase in recipe.phases if phase.init]
-    if not inits:
-        return
-    network = preview(recipe, shape)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says of each weight that meta tensors hold none
-        for url in inits:
-            checkpoint.load_model(url, network)
+        store.write_bytes(store.join(folder, "figures", "data_examples.png"), picture.getvalue())
 
 
 def _open_folder(

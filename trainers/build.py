@@ -54,6 +54,8 @@ def data_url(data: Data) -> str:
 
 def shape(recipe: Recipe, manifest: Manifest) -> Shape:
     """What the model of the recipe is built for on this data set."""
+    for index in range(len(recipe.phases)):
+        _check_columns(recipe, index, manifest)
     num_classes = len(manifest.classes) or 1
     if manifest.kind == "table":
         inputs = [name for name in manifest.columns if name == "x" or name.startswith("x_")]
@@ -97,6 +99,7 @@ def model(recipe: Recipe, shape: Shape) -> nn.Module:
 def task(recipe: Recipe, index: int, network: nn.Module) -> Task:
     """The task of a phase around the network."""
     part = recipe.phases[index].task
+    _check_fit(recipe, index)
     torch.manual_seed(order.key(recipe.seed, "task", index) >> 1)
     with on_part(f"phases.{index}.task"):
         try:
@@ -167,6 +170,35 @@ def wanted(recipe: Recipe) -> tuple[int, int | None]:
         channels, size = rooms.door("models", name).constants.get("INPUT", (0, None))
         return channels, size
     return library.input_shape(*_library(recipe), arguments)
+
+
+def _check_fit(recipe: Recipe, index: int) -> None:
+    """Refuse a task that feeds the model something else than it takes: noise to a classifier."""
+    task, model = recipe.phases[index].task, recipe.model
+    feeds = rooms.door("tasks", task.name).constants.get("FEEDS", "data")
+    door = rooms.doors("models").get(model.name)
+    takes = door.constants.get("TAKES", "data") if door else "data"
+    if feeds != takes:
+        raise Refusal(
+            f"task '{task.name}' feeds {feeds} to a model, model '{model.name}' takes {takes}",
+            path=f"phases.{index}.task",
+            value=task.name,
+            remedy="choose a model made for the task (`launch.py list models`)",
+        )
+
+
+def _check_columns(recipe: Recipe, index: int, manifest: Manifest) -> None:
+    """Refuse a task that reads what the data do not hold."""
+    task = recipe.phases[index].task
+    missing = set(rooms.door("tasks", task.name).constants.get("NEEDS", ())) - set(manifest.columns)
+    if missing:
+        raise Refusal(
+            f"task '{task.name}' reads {', '.join(sorted(missing))}, "
+            f"the data '{manifest.name}' have {', '.join(manifest.columns)}",
+            path=f"phases.{index}.task",
+            value=task.name,
+            remedy="choose another task (`launch.py list tasks`) or other data",
+        )
 
 
 def _normalisation(recipe: Recipe) -> tuple[list[float], list[float]] | None:

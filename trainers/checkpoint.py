@@ -122,8 +122,33 @@ def read_state(url: str) -> State:
         raise _damaged(url, "state.json", str(error)) from None
 
 
+def chosen(url: str) -> str:
+    """The checkpoint that a url means: a checkpoint's folder, or a run's (its best one, else its newest)."""
+    if _NAME.match(url.rstrip("/").rsplit("/", 1)[-1]):
+        return url
+    best = store.join(url, "checkpoints", "best.json")
+    found = (
+        folder(url, json.loads(store.read_bytes(best))["step"])
+        if store.exists(best)
+        else latest(url)
+    )
+    if found is None:
+        raise Refusal(
+            "neither a checkpoint nor a run that has one",
+            path=url,
+            value=url,
+            remedy="name a run folder or its checkpoints/step-... folder",
+        )
+    return found
+
+
 def load_model(url: str, model: nn.Module) -> None:
     """The weights, exactly; a `Refusal` names what is missing, left over or of another shape."""
+    model.load_state_dict(fitting(url, model), strict=True)
+
+
+def fitting(url: str, model: nn.Module) -> dict[str, Tensor]:
+    """The weights of a checkpoint, if they are this model's, which may be on the meta device."""
     found = _tensors(url, "model.safetensors")
     wanted = model.state_dict()
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
@@ -143,7 +168,7 @@ def load_model(url: str, model: nn.Module) -> None:
             path=url,
             remedy="use the recipe that wrote it, or --fresh to start anew",
         )
-    model.load_state_dict(found, strict=True)
+    return found
 
 
 def load_task(url: str, task: nn.Module, model: nn.Module) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from datasets.refusal import Refusal
 from trainers import build, library, rooms
@@ -42,15 +41,14 @@ def describe(recipe: Recipe, shape: Shape) -> dict[str, Any]:
     modules = []
     for name, module in network.named_modules():
         own = dict(module.named_parameters(recurse=False))
-        if own or (name in outputs and not list(module.children())):
+        if own or not list(module.children()):
+            trained = [p.numel() for n, p in own.items() if _join(name, n) in learning]
             modules.append(
                 {
                     "name": name,
                     "kind": type(module).__name__,
                     "parameters": sum(p.numel() for p in own.values()),
-                    "trainable": sum(
-                        p.numel() for n, p in own.items() if _join(name, n) in learning
-                    ),
+                    "trainable": sum(trained),
                     "output": outputs.get(name),
                 }
             )
@@ -107,6 +105,12 @@ def loading_lines(recipe: Recipe, shape: Shape, weights: str) -> list[str]:
     ]
 
 
+def without_weights(recipe: Recipe) -> Recipe:
+    """The recipe with random weights where it asks for pretrained ones."""
+    pretrained = recipe.model.arguments.get("pretrained")
+    return recipe.override({"model.pretrained": False}) if pretrained else recipe
+
+
 def _guessed(recipe: Recipe) -> Shape:
     """A shape to build for while the data are not known: enough for arguments to be checked."""
     channels, size = build.wanted(recipe)
@@ -115,6 +119,8 @@ def _guessed(recipe: Recipe) -> Shape:
 
 def _traced(recipe: Recipe, network: nn.Module, shape: Shape) -> tuple[dict[str, list[int]], int]:
     """(output shapes by module, multiply-adds of one sample), from a forward pass on meta."""
+    from torch.utils.flop_counter import FlopCounterMode
+
     outputs: dict[str, list[int]] = {}
     handles = []
     for name, module in network.named_modules():
@@ -124,11 +130,21 @@ def _traced(recipe: Recipe, network: nn.Module, shape: Shape) -> tuple[dict[str,
                 outputs[name] = list(out.shape)
 
         handles.append(module.register_forward_hook(note))
-    example = getattr(network, "example", shape.example)(1, "meta")
-    network.eval()
     counter = FlopCounterMode(display=False)
     try:
-        with torch.no_grad(), counter:
+        with counter:
+            _forward(recipe, network.eval(), shape, "meta")
+    finally:
+        for handle in handles:
+            handle.remove()
+    return outputs, counter.get_total_flops() // 2
+
+
+def _forward(recipe: Recipe, network: nn.Module, shape: Shape, device: str) -> None:
+    """One sample through the network."""
+    example = getattr(network, "example", shape.example)(1, device)
+    try:
+        with torch.no_grad():
             network(example)
     except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
         raise Refusal(
@@ -137,10 +153,6 @@ def _traced(recipe: Recipe, network: nn.Module, shape: Shape) -> tuple[dict[str,
             value=recipe.model.name,
             remedy="set data.size to what it takes, or choose another model",
         ) from error
-    finally:
-        for handle in handles:
-            handle.remove()
-    return outputs, counter.get_total_flops() // 2
 
 
 def _join(module: str, name: str) -> str:

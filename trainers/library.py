@@ -103,7 +103,8 @@ def _open_clip(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Mod
     import open_clip
     import torch
 
-    clip = open_clip.create_model(name, **arguments)
+    # Said, or open_clip moves what was made on meta to the CPU, which has no data to move.
+    clip = open_clip.create_model(name, device=torch.get_default_device(), **arguments)
     size = open_clip.get_model_config(name)["embed_dim"]
     return torch.nn.Sequential(clip.visual, torch.nn.Linear(size, num_classes))
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from pydantic import PositiveFloat
 from torch.optim import Optimizer
 
-from datasets.ranges import Share
+from datasets.ranges import Epsilon, Share
 
 Groups = list[dict[str, Any]]
 
@@ -23,7 +22,7 @@ def adam(
     *,
     beta1: Share = 0.9,
     beta2: Share = 0.999,
-    eps: PositiveFloat = 1e-8,
+    eps: Epsilon = 1e-8,
 ) -> Optimizer:
     """Adam (arXiv 1412.6980); weight decay is coupled (added to the gradient)."""
     return torch.optim.Adam(groups, betas=(beta1, beta2), eps=eps)
@@ -34,7 +33,7 @@ def adamw(
     *,
     beta1: Share = 0.9,
     beta2: Share = 0.999,
-    eps: PositiveFloat = 1e-8,
+    eps: Epsilon = 1e-8,
 ) -> Optimizer:
     """Adam with decoupled weight decay (arXiv 1711.05101)."""
     return torch.optim.AdamW(groups, betas=(beta1, beta2), eps=eps)
@@ -45,7 +44,7 @@ def rmsprop(
     *,
     alpha: Share = 0.99,
     momentum: Share = 0.0,
-    eps: PositiveFloat = 1e-8,
+    eps: Epsilon = 1e-8,
 ) -> Optimizer:
     """RMSProp (Hinton's lecture 6e, as in torch)."""
     return torch.optim.RMSprop(groups, alpha=alpha, momentum=momentum, eps=eps)

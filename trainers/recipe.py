@@ -11,7 +11,6 @@ import yaml
 from pydantic import (
     BaseModel,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
@@ -21,7 +20,7 @@ from pydantic import (
 )
 
 from datasets import store
-from datasets.ranges import Probability
+from datasets.ranges import Probability, Rate
 from datasets.refusal import Refusal, nearest
 from trainers import rooms
 from trainers.grammar import assign, change, pairs, read_yaml, refusal
@@ -89,8 +88,8 @@ class Optim(Part):
     """An optimizer of trainers/optimizers.py; its own arguments stand beside these."""
 
     room = "optimizers"
-    lr: NonNegativeFloat
-    weight_decay: NonNegativeFloat = 0.0
+    lr: Rate
+    weight_decay: Rate = 0.0
     no_decay: bool = Field(False, description="leave biases and norms out of weight decay")
     clip: PositiveFloat | None = Field(None, description="largest norm of the gradient")
 

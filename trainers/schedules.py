@@ -9,9 +9,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 
-from datasets.ranges import Probability, Share
+from datasets.ranges import Divisor, Probability, Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +67,8 @@ def onecycle(
     at: Progress,
     *,
     peak: Probability = 0.3,
-    start_divisor: PositiveFloat = 25.0,
-    end_divisor: PositiveFloat = 1e4,
+    start_divisor: Divisor = 25.0,
+    end_divisor: Divisor = 1e4,
 ) -> float:
     """Up to the lr by a cosine over the share `peak` of the steps, then down (arXiv 1708.07120).
 

@@ -25,6 +25,7 @@ def step(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x < 0, -1.0, 1.0)
 
 
+MOST_ROWS = 10_000_000  # they are made in memory
 FUNCTIONS = {"r2": r2, "sine": sine, "step": step}
 
 
@@ -44,8 +45,8 @@ def build(
     """
     if function not in FUNCTIONS:
         _refuse("function", function, f"known: {', '.join(FUNCTIONS)}")
-    if num_rows < 1:
-        _refuse("num_rows", num_rows, "use 1 or more")
+    if not 1 <= num_rows <= MOST_ROWS:
+        _refuse("num_rows", num_rows, f"use 1 .. {MOST_ROWS:,}")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         _refuse("low", low, f"use a finite low below high={high}")
     if not (math.isfinite(noise) and noise >= 0):

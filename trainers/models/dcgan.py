@@ -7,14 +7,18 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from datasets.ranges import Width
+from datasets.ranges import FirstWidth, Width
 from datasets.refusal import Refusal
+
+TAKES = "noise"  # where other models take what the data hold
 
 
 class DCGAN(nn.Module):
     """Two networks: `generator` (B, latent) -> (B, channels, size, size) in -1..1, `critic` back to one logit (B,)."""
 
-    def __init__(self, channels: int, size: int, *, latent: Width = 64, width: Width = 32) -> None:
+    def __init__(
+        self, channels: int, size: int, *, latent: Width = 64, width: FirstWidth = 32
+    ) -> None:
         super().__init__()
         side, doublings = _smallest(size)
         self.latent = latent

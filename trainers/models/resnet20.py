@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.ranges import Width
+from datasets.ranges import FirstWidth
 
 
 class BasicBlock(nn.Module):
@@ -31,7 +31,7 @@ class BasicBlock(nn.Module):
 class ResNet20(nn.Module):
     """(B, channels, S, S) -> logits (B, num_classes); three stages of three blocks, `width` channels in the first."""
 
-    def __init__(self, num_classes: int, channels: int, *, width: Width = 16) -> None:
+    def __init__(self, num_classes: int, channels: int, *, width: FirstWidth = 16) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)

@@ -11,6 +11,8 @@ from datasets.ranges import Share
 from datasets.stream import Batch
 from trainers.task import Step, Task
 
+NEEDS = ("image", "label")  # columns of the data
+
 
 class Classify(Task):
     def __init__(self, model: nn.Module, *, label_smoothing: Share = 0.0) -> None:

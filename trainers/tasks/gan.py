@@ -13,6 +13,9 @@ from datasets import order
 from datasets.stream import Batch
 from trainers.task import Step, Task
 
+NEEDS = ("image",)  # columns of the data
+FEEDS = "noise"  # to the model: see TAKES there
+
 
 class GAN(Task):
     """The model has `generator`, `critic` and `latent`, as trainers/models/dcgan.py."""

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from datasets.stream import Batch
 from trainers.task import Step, Task
 
+NEEDS = ("x", "y")  # columns of the data
+
 
 class Regress(Task):
     def __init__(
