@@ -261,9 +261,20 @@ def _cause(error: Any) -> BaseException | None:
             failure = failure.__cause__
         if isinstance(failure, Refusal):
             return failure
-        if isinstance(failure, Exception) and not isinstance(failure, RayError | ConnectionError):
+        if (
+            isinstance(failure, Exception)
+            and not isinstance(failure, RayError | ConnectionError)
+            and not _lost_its_peer(failure)
+        ):
             return failure
     return None
+
+
+def _lost_its_peer(failure: Exception) -> bool:
+    """What the others raise when a worker dies in the middle of a collective: NCCL's error, gloo's plain one."""
+    return isinstance(failure, torch.distributed.DistError) or (
+        isinstance(failure, RuntimeError) and "gloo/transport" in str(failure)
+    )
 
 
 def _line(error: BaseException) -> str:

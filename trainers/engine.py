@@ -94,6 +94,15 @@ class Training:
                 tensorboard=recipe.log.tensorboard,
                 show=session.show,
             )
+            if self.latest:
+                self._note_restart()
+
+    def _note_restart(self) -> None:
+        """The steps at which a run was taken up again, for its report."""
+        url = store.join(self.session.folder, "summary.json")
+        known = json.loads(store.read_bytes(url)) if store.exists(url) else {}
+        known["restarts"] = [*known.get("restarts", []), self.step]
+        store.write_bytes(url, json.dumps(known, indent=1).encode())
 
     def run(self) -> Reports:
         """All phases that are left, then the final scores."""

@@ -128,7 +128,7 @@ class Keep(Frozen):
     mode: Literal["max", "min"] = "max"
     patience: PositiveInt | None = Field(None, description="evaluations without a better score")
     every_steps: PositiveInt | None = None
-    every_seconds: PositiveFloat | None = 600.0
+    every_seconds: PositiveFloat | None = 60.0
     last: PositiveInt = 1
 
     @field_validator("metric")

@@ -34,48 +34,43 @@ SCORES = (
 class Accuracy:
     def __init__(self, classes: list[str]) -> None:
         # Imported here: torchmetrics costs seconds that the first training step need not wait for.
-        from torchmetrics import MeanMetric, MetricCollection
+        from torchmetrics import MeanMetric
         from torchmetrics.classification import (
-            MulticlassAccuracy,
             MulticlassCalibrationError,
             MulticlassConfusionMatrix,
         )
 
         self.classes = classes
         num = len(classes)
-        self.loss = MeanMetric()
-        self.metrics = MetricCollection(
-            {
-                "top5": MulticlassAccuracy(
-                    num, top_k=min(5, num), average="micro", validate_args=False
-                ),
-                "confusion": MulticlassConfusionMatrix(num, validate_args=False),
-                "calibration_error": MulticlassCalibrationError(num, validate_args=False),
-            },
-            compute_groups=False,
-        )
+        self.loss, self.top5 = MeanMetric(), MeanMetric()
+        self.confusion = MulticlassConfusionMatrix(num, validate_args=False)
+        self.calibration = MulticlassCalibrationError(num, validate_args=False)
 
     def update(self, outputs: Mapping[str, Tensor], batch: Batch) -> None:
         logits_BC, label = outputs["logits"], batch["label"]
         if label.ndim > 1:
             label = label.argmax(1)
-        self.metrics.to(logits_BC.device).update(logits_BC, label)
-        self.loss.to(logits_BC.device).update(F.cross_entropy(logits_BC, label, reduction="none"))
+        device = logits_BC.device
+        top_B5 = logits_BC.topk(min(5, len(self.classes))).indices
+        self.top5.to(device).update((top_B5 == label[:, None]).any(1).float())
+        self.confusion.to(device).update(logits_BC.argmax(1), label)
+        # Probabilities, not logits: torchmetrics takes logits that all lie in 0..1 for probabilities.
+        self.calibration.to(device).update(logits_BC.softmax(1), label)
+        self.loss.to(device).update(F.cross_entropy(logits_BC, label, reduction="none"))
 
     def findings(self) -> Iterator[Finding]:
-        found = self.metrics.compute()
-        confusion_CC = found["confusion"].double().cpu()  # rows: the truth; columns: predictions
+        confusion_CC = self.confusion.compute().double().cpu()  # rows: the truth; columns: predictions
         hits_C = confusion_CC.diagonal()
         support_C, predicted_C = confusion_CC.sum(1), confusion_CC.sum(0)
         precision_C = hits_C / predicted_C.clamp(min=1)
         recall_C = hits_C / support_C.clamp(min=1)
         f1_C = 2 * hits_C / (support_C + predicted_C).clamp(min=1)
         yield Scalar("accuracy", float(hits_C.sum() / confusion_CC.sum().clamp(min=1)))
-        yield Scalar("top5", float(found["top5"]))
+        yield Scalar("top5", float(self.top5.compute()))
         yield Scalar("macro_precision", float(precision_C.mean()))
         yield Scalar("macro_recall", float(recall_C.mean()))
         yield Scalar("macro_f1", float(f1_C.mean()))
-        yield Scalar("calibration_error", float(found["calibration_error"]))
+        yield Scalar("calibration_error", float(self.calibration.compute()))
         yield Scalar("loss", float(self.loss.compute()))
         columns = {"precision": precision_C, "recall": recall_C, "f1": f1_C}
         yield Table(
