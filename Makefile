@@ -40,7 +40,7 @@ bench: $(STAMP)  ## the benchmarks of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
 
 notebook: $(STAMP)  ## run the notebooks
-	$(BIN)/python -m pytest --nbmake notebooks
+	$(BIN)/python -m pytest --nbmake notebooks --nbmake-timeout=300
 
 schema: $(STAMP)  ## write the recipes' JSON Schema anew
 	$(BIN)/python launch.py list --schema > docs/recipe.schema.json

@@ -308,7 +308,8 @@ def _scored(run: Run) -> dict[str, Any]:
 
 def _best_line(summary: dict[str, Any]) -> str:
     scores = {k: v for k, v in summary.get("scores", {}).items() if k.startswith("test/")}
-    shown = ", ".join(f"{name} {value:.4f}" for name, value in list(scores.items())[:3])
+    wanted = [key for n, key in enumerate(scores) if n == 0 or key.endswith(("/loss", "f1"))]
+    shown = ", ".join(f"{name} {scores[name]:.4f}" for name in wanted)
     return f"{shown}\n" if shown else ""
 
 

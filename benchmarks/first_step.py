@@ -78,8 +78,7 @@ def _started(module: str, arguments: list[str], out: Path) -> dict[str, Any]:
         [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
         env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         check=False,
     )

@@ -21,7 +21,7 @@ def main() -> None:
         next(fit(*given))
         tell(imported)
 
-    train.fit = once
+    setattr(train, "fit", once)  # noqa: B010  a seam of this benchmark alone
     launch.app(["train", *sys.argv[1:], "--fresh", "--quiet"])
 
 

@@ -11,15 +11,16 @@ import os
 import resource
 import sys
 import time
-
-for _name in sys.argv[2:]:
-    importlib.import_module(_name)
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+for _name in sys.argv[2:]:
+    importlib.import_module(_name)
 
 
 def main(folder: str) -> None:
@@ -43,7 +44,7 @@ def main(folder: str) -> None:
     os._exit(0)
 
 
-def read(folder: str, manifest: dict) -> dict[str, np.ndarray]:
+def read(folder: str, manifest: dict[str, Any]) -> dict[str, np.ndarray]:
     """The columns of the train split, from its Arrow shards."""
     tables = [
         pa.ipc.open_file(pa.memory_map(os.path.join(folder, shard["path"]))).read_all()

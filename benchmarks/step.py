@@ -13,12 +13,12 @@ from benchmarks.clock import interleaved, ratios
 from benchmarks.reading import Reading, summed_up, total_ratio
 from trainers.recipe import Recipe
 
-ROUNDS = 11
+ROUNDS = 21
 MakeRecipe = Callable[[int], Recipe]
 
 
 def run(rounds: int | None = None) -> list[Reading]:
-    """ResNet-20 at batch 128 (30 steps a block), digits at batch 64 (200 steps a block)."""
+    """ResNet-20 at batch 128 (10 steps a block), digits at batch 64 (200 steps a block)."""
     rounds = rounds or ROUNDS
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -31,14 +31,14 @@ def run(rounds: int | None = None) -> list[Reading]:
                     lambda steps: workloads.digits(batch=64, steps=steps),
                     folder / "digits",
                     steps=200,
-                    rounds=rounds * 3,  # a third of a second a block
+                    rounds=rounds,
                     targets=("", "<= 150"),
                 ),
                 *_compared(
                     "synthetic 32x32x3, ResNet-20, batch 128",
                     lambda steps: workloads.resnet20(folder, batch=128, steps=steps),
                     folder / "resnet20",
-                    steps=30,
+                    steps=10,
                     rounds=rounds,
                     targets=("<= 1.05", ""),
                 ),

@@ -115,7 +115,12 @@ def choose_device(scale: Scale) -> torch.device:
 
 
 def set_threads(scale: Scale, *, workers_on_host: int) -> None:
-    """Threads of torch's CPU kernels: the host's cores shared by its workers. More would fight for them."""
+    """Threads of torch's CPU kernels: the host's cores shared by its workers. More would fight for them.
+
+    A process of its own heeds OMP_NUM_THREADS; for its workers Ray sets that variable by itself, to something else.
+    """
+    if workers_on_host == 1 and not scale.threads and os.environ.get("OMP_NUM_THREADS"):
+        return
     cores = (
         len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     )

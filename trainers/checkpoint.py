@@ -116,8 +116,9 @@ def prune(run: str, *, keep: int, best: int | None) -> None:
 
 
 def read_state(url: str) -> State:
+    data = _file(url, "state.json")
     try:
-        return State.from_json(_file(url, "state.json"))
+        return State.from_json(data)
     except (TypeError, KeyError, ValueError) as error:
         raise _damaged(url, "state.json", str(error)) from None
 
@@ -223,8 +224,9 @@ def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _tensors(url: str, name: str) -> dict[str, Tensor]:
+    data = _file(url, name)
     try:
-        tensors: dict[str, Tensor] = load(_file(url, name))
+        tensors: dict[str, Tensor] = load(data)
         return tensors
     except (SafetensorError, ValueError) as error:
         raise _damaged(url, name, str(error)) from None
@@ -233,10 +235,14 @@ def _tensors(url: str, name: str) -> dict[str, Tensor]:
 def _file(url: str, name: str) -> bytes:
     """A file of a checkpoint, its checksum compared with the marker's."""
     data = store.read_bytes(store.join(url, name))
-    marker = json.loads(store.read_bytes(store.join(url, "complete.json")))
     found = xxhash.xxh3_64_hexdigest(data)
-    if found != marker.get(name):
-        raise _damaged(url, name, f"checksum {found}, written as {marker.get(name)}")
+    marker = store.read_bytes(store.join(url, "complete.json"))
+    try:
+        written = json.loads(marker)[name]
+    except (ValueError, TypeError, KeyError) as error:
+        raise _damaged(url, "complete.json", str(error)) from None
+    if found != written:
+        raise _damaged(url, name, f"checksum {found}, written as {written}")
     return data
 
 

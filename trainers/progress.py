@@ -42,7 +42,9 @@ class Bar:
 
     def _line(self, row: Row) -> None:
         own = {k: v for k, v in row.items() if k.startswith(f"{row['split']}/")}
-        head = " ".join(f"{key} {_number(value)}" for key, value in list(own.items())[:3])
+        # An evaluator's first score is its headline; the loss tells over-fitting.
+        shown = [key for n, key in enumerate(own) if n == 0 or key.endswith("/loss")]
+        head = ", ".join(f"{key} {_number(own[key])}" for key in shown)
         rate, loss = self._last.get("images_per_second"), self._loss()
         tail = f" | {rate:,.0f} images/s, waited {self._last['wait_seconds']:.2f} s" if rate else ""
         epochs = self.epochs[row["phase"]]
@@ -73,7 +75,7 @@ class Bar:
         self._progress.update(
             self._task,
             completed=row["step"],
-            description=f"epoch {row['epoch'] + 1}/{self.epochs[row['phase']]} {self._loss()}",
+            description=f"epoch {row['epoch'] + 1}/{self.epochs[row['phase']]} {self._loss().rstrip(' |')}",
             speed=speed,
         )
 

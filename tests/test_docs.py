@@ -1,0 +1,66 @@
+"""The documents are true: their Python runs, their commands parse, their files exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+import launch
+from trainers.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def test_python_md_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = blocks(ROOT / "docs" / "python.md", "python")
+    assert len(found) >= 5
+    (tmp_path / "recipes").symlink_to(ROOT / "recipes")
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {}
+    for block in found:
+        exec(compile(block, "docs/python.md", "exec"), namespace)
+    scores = namespace["done"].scores  # type: ignore[attr-defined]
+    assert scores["test/accuracy"] > 0.3
+    assert len(namespace["table"]) == 1  # type: ignore[arg-type]
+    assert (tmp_path / "runs").is_dir()
+
+
+def test_the_recipe_of_the_docs_loads(tmp_path: Path) -> None:
+    (text,) = blocks(ROOT / "docs" / "recipes.md", "yaml")
+    (tmp_path / "recipe.yaml").write_text(text)
+    assert Recipe.load(str(tmp_path / "recipe.yaml")).name == "digits"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_name_verbs_and_options_that_exist(page: Path) -> None:
+    verbs = get_command(launch.app).commands  # type: ignore[attr-defined]
+    for line in re.findall(r"python launch\.py ([^`\n]+)", page.read_text()):
+        words = shlex.split(line.split("#")[0])
+        assert words[0] in verbs, line
+        known = {option for parameter in verbs[words[0]].params for option in parameter.opts}
+        for word in words[1:]:
+            if word.startswith("--"):
+                assert word in known, line
+            elif word.startswith("recipes/") and word.endswith(".yaml"):
+                assert (ROOT / word).exists(), line
+
+
+def test_make_targets_of_the_readme_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"^make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

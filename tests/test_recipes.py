@@ -1,0 +1,51 @@
+"""Every shipped recipe loads, says what it is, and trains two steps of each phase to a report's worth of files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster.run import run
+from trainers import rooms
+from trainers.recipe import Recipe
+
+RECIPES = sorted((rooms.ROOT / "recipes").glob("*.yaml"))
+# Their steps cost seconds each; they are for GPUs.
+SLOW: set[str] = set()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_recipe_is_a_lab_note_and_round_trips(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    schema, what, *_ = text.splitlines()
+    assert schema == "# yaml-language-server: $schema=../docs/recipe.schema.json"
+    assert what.startswith("# ")
+    assert f"python launch.py train recipes/{path.name}" in text
+    recipe = Recipe.load(str(path))
+    assert recipe.name == path.stem
+    assert Recipe.check(yaml.safe_load(recipe.yaml())) == recipe
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(p, marks=pytest.mark.slow if p.stem in SLOW else ()) for p in RECIPES],
+    ids=lambda path: path.stem,
+)
+def test_recipe_trains_two_steps_in_process(path: Path, tmp_path: Path) -> None:
+    recipe = Recipe.load(str(path))
+    short = {"scale.device": "cpu", "scale.workers": 1, "log.tensorboard": False}
+    for index in range(len(recipe.phases)):
+        short |= {f"phases.{index}.epochs": None, f"phases.{index}.steps": 2}
+    done = run(recipe.override(short), out=str(tmp_path))
+    assert done.finished
+    assert done.summary["steps"] == 2 * len(recipe.phases)
+    assert done.scores
+    table = done.metrics()
+    assert table[table["split"] == "train"]["step"].tolist() == [*range(1, done.summary["steps"] + 1)]
+    losses = table.loc[table["split"] == "train", [c for c in table if c.endswith("loss") and "/" not in c]]
+    assert losses.notna().any(axis=1).all()
+    assert done.best.url
+    assert json.loads((Path(done.url) / "model.json").read_text())["parameters"] > 0

@@ -1,0 +1,73 @@
+"""Means over the global batch, kept on the device until they are written down."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from trainers import meter
+from trainers.meter import Meter, Wishes
+
+NONE = Wishes(stop=False, save=False)
+
+
+def test_each_step_has_its_own_means() -> None:
+    found = Meter()
+    for step in (1, 2, 3):
+        found.add({"step": step}, {"loss": torch.tensor(step / 2), "accuracy": torch.tensor(1.0)}, rows=64)
+    rows, wishes = found.flush(stop=False, save=False)
+    assert rows == [{"step": s, "loss": s / 2, "accuracy": 1.0} for s in (1, 2, 3)]
+    assert wishes == NONE
+    assert found.flush(stop=False, save=False) == ([], NONE)
+
+
+def test_a_rank_that_only_keeps_step_gives_no_number() -> None:
+    found = Meter()
+    found.add({"step": 1}, {"loss": torch.tensor(math.nan)}, rows=0)
+    rows, _ = found.flush(stop=False, save=False)
+    assert rows == [{"step": 1, "loss": 0.0}]
+
+
+def test_a_loss_that_is_no_number_is_told() -> None:
+    found = Meter()
+    found.add({"step": 1}, {"loss": torch.tensor(math.nan)}, rows=4)
+    assert math.isnan(found.flush(stop=False, save=False)[0][0]["loss"])
+
+
+@pytest.mark.parametrize(("stop", "save"), [(True, False), (False, True), (True, True)])
+def test_wishes_come_back(stop: bool, save: bool) -> None:
+    found = Meter()
+    found.add({"step": 1}, {"loss": torch.tensor(1.0)}, rows=4)
+    assert found.flush(stop=stop, save=save)[1] == Wishes(stop=stop, save=save)
+    assert found.flush(stop=stop, save=save)[1] == Wishes(stop=stop, save=save)
+
+
+def test_it_flushes_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(meter.time, "perf_counter", lambda: now[0])
+    found = Meter()
+    assert found.every == 1
+
+    def steps(number: int, seconds_each: float) -> None:
+        for _ in range(number):
+            now[0] += seconds_each
+            found.add({}, {"loss": torch.tensor(0.0)}, rows=1)
+
+    steps(1, 0.01)
+    assert found.due
+    found.flush(stop=False, save=False)
+    assert found.every == 100
+    steps(99, 0.01)
+    assert not found.due
+    steps(1, 5.0)  # a slow stretch: fewer steps the next time
+    assert found.due
+    found.flush(stop=False, save=False)
+    assert found.every == 16
+    steps(1, 30.0)
+    found.flush(stop=False, save=False)
+    assert found.every == 1
+    steps(1, 1e-9)
+    found.flush(stop=False, save=False)
+    assert found.every == meter.MOST_STEPS
