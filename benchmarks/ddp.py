@@ -21,7 +21,7 @@ WORKERS, BLOCK = 2, 50
 # title, workload, global batch, steps between the plain loop's logs, rounds
 CASES = (
     ("digits, small_cnn, 32 a rank", "digits", 64, 400, 60),
-    ("synthetic 32x32x3, ResNet-20, 64 a rank", "resnet20", 128, 10, 12),
+    ("synthetic 32x32x3, ResNet-20, 64 a rank", "resnet20", 128, 10, 10),
 )
 
 
@@ -91,11 +91,11 @@ def worker(config: dict[str, Any]) -> None:
     advance = plain.loop(recipe, rank=rank, world=world)
     means = [float(parallel.summed(advance().detach())) / world for _ in range(fair.STEPS)]
     worst = fair.check(losses, means)
-    recipe = _recipe(config, steps=BLOCK * (config["rounds"] + 3))
+    recipe = _recipe(config, steps=BLOCK * (config["rounds"] + 2))
     theirs = plain.loop(recipe, rank=rank, world=world, log_every=log_every)
     with fair.engine(recipe, _session(config, recipe, "timed")) as reports:
         fence = parallel.barrier
-        interleaved(reports.__next__, theirs, steps=BLOCK, rounds=2, fence=fence)  # warm-up
+        interleaved(reports.__next__, theirs, steps=BLOCK, rounds=1, fence=fence)  # warm-up
         a, b = interleaved(
             reports.__next__, theirs, steps=BLOCK, rounds=config["rounds"], fence=fence
         )

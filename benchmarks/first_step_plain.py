@@ -35,7 +35,7 @@ def main(folder: str) -> None:
     image = torch.from_numpy(columns["image"][rows]).permute(0, 3, 1, 2).float() / 255
     image = (image - torch.tensor(manifest["mean"])) / torch.tensor(manifest["std"])
     loss = F.cross_entropy(model(image), torch.from_numpy(columns["label"][rows]))
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     at = time.time()
     used = resource.getrusage(resource.RUSAGE_SELF)

@@ -68,7 +68,7 @@ def loop(
         optimizer.zero_grad()
         logits = network(image)
         loss = F.cross_entropy(logits, label, label_smoothing=smoothing)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total_loss.add_(loss.detach())
         total_correct.add_((logits.detach().argmax(1) == label).float().mean())

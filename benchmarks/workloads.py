@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets import writing
+from datasets.source import Columns
 from trainers.recipe import Recipe
 from trainers.rooms import ROOT
 
@@ -62,7 +63,7 @@ def _pack_synthetic(url: Path) -> None:
     label = draw.integers(0, CLASSES, SYNTHETIC_ROWS)
     tint = draw.integers(64, 192, (CLASSES, 1, 1, 3))
     noise = draw.integers(-64, 64, (SYNTHETIC_ROWS, 32, 32, 3))
-    columns = {
+    columns: Columns = {
         "id": np.arange(SYNTHETIC_ROWS, dtype=np.int64),
         "label": label.astype(np.int64),
         "image": (tint[label] + noise).astype(np.uint8),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from datasets import store
@@ -20,20 +23,21 @@ class Lock:
     """Held from `with` to its end; a holder that died is replaced at once on its host, elsewhere after a minute."""
 
     def __init__(self, folder: str) -> None:
-        self.url = store.join(folder, "lock.json")
+        self.folder, self.url = folder, store.join(folder, "lock.json")
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
 
     def __enter__(self) -> Lock:
-        holder = self._holder()
-        if holder:
-            raise Refusal(
-                f"this run is being trained by process {holder['pid']} on {holder['host']}",
-                path=self.url.rsplit("/", 1)[0],
-                value=holder["pid"],
-                remedy="wait for it, stop it, or change the recipe",
-            )
-        self._write()
+        with _alone_in(self.folder):
+            holder = self._holder()
+            if holder:
+                raise Refusal(
+                    f"this run is being trained by process {holder['pid']} on {holder['host']}",
+                    path=self.folder,
+                    value=holder["pid"],
+                    remedy="wait for it, stop it, or change the recipe",
+                )
+            self._write()
         self._thread.start()
         return self
 
@@ -76,6 +80,30 @@ class Lock:
                 self._write()
             except Refusal:
                 continue  # the storage is away for a moment; the run itself will say so when it matters
+
+
+@contextmanager
+def _alone_in(folder: str) -> Iterator[None]:
+    """Between looking and writing nobody else of this host looks; object storage has no such thing."""
+    if store.is_remote(folder):
+        yield
+        return
+    path = store.path_of(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError as error:
+        raise Refusal(
+            f"cannot be made: {error.strerror or error}",
+            path=folder,
+            value=folder,
+            remedy="choose a folder that can be written, with --out or MANTA_OUT",
+        ) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _alive(held: dict[str, object]) -> bool:

@@ -101,7 +101,7 @@ def choose_device(scale: Scale) -> torch.device:
         found = torch.cuda.device_count()
         if (device.index or 0) >= found:
             raise Refusal(
-                f"there {'is' if found == 1 else 'are'} {found} CUDA device{'' if found == 1 else 's'} here",
+                f"no {scale.device} here: {found} CUDA device{'' if found == 1 else 's'} found",
                 path="scale.device",
                 value=scale.device,
                 remedy="use scale.device=auto" if not found else f"use cuda:0 .. cuda:{found - 1}",

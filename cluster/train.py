@@ -210,8 +210,7 @@ def _drive(
     try:
         with stopping_on_signals(signals):
             if place.ray:
-                restarts = workers.train(recipe, folder, place.workers, bar=bar, signals=signals)
-                _amend(folder, restarts=restarts)
+                workers.train(recipe, folder, place.workers, bar=bar, signals=signals)
             else:
                 set_threads(recipe.scale, workers_on_host=1)
                 session = Local(place.device, folder, show=bar.show, signals=signals)

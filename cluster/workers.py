@@ -252,28 +252,24 @@ class _Follower:
 
 def _cause(error: Any) -> BaseException | None:
     """The exception that code raised in a worker, or None where workers died."""
-    from ray.exceptions import RayError, RayTaskError
+    from ray.exceptions import RayTaskError
 
     for failure in getattr(error, "worker_failures", {}).values():
         if isinstance(failure, RayTaskError):
             failure = failure.cause
         while failure is not None and not isinstance(failure, Refusal) and failure.__cause__:
             failure = failure.__cause__
-        if isinstance(failure, Refusal):
-            return failure
-        if (
-            isinstance(failure, Exception)
-            and not isinstance(failure, RayError | ConnectionError)
-            and not _lost_its_peer(failure)
-        ):
+        if isinstance(failure, Exception) and not _of_a_death(failure):
             return failure
     return None
 
 
-def _lost_its_peer(failure: Exception) -> bool:
-    """What the others raise when a worker dies in the middle of a collective: NCCL's error, gloo's plain one."""
-    return isinstance(failure, torch.distributed.DistError) or (
-        isinstance(failure, RuntimeError) and "gloo/transport" in str(failure)
+def _of_a_death(failure: Exception) -> bool:
+    """Ray's word that a worker is gone, or what the others raise in the collective that it left them in."""
+    return (
+        type(failure).__module__.startswith("ray.")
+        or isinstance(failure, ConnectionError | torch.distributed.DistError)
+        or (isinstance(failure, RuntimeError) and "gloo/transport" in str(failure))
     )
 
 

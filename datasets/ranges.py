@@ -7,7 +7,11 @@ from pydantic import Field
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]  # dropout, momentum: one itself would end learning
 Width = Annotated[int, Field(ge=1, le=4_096)]  # channels, units: more is a typing error, not a net
-FirstWidth = Annotated[int, Field(ge=1, le=512)]  # of the narrowest layer: deeper ones are multiples of it
-Rate = Annotated[float, Field(ge=0.0, le=1e6)]  # lr, weight decay: float32 must hold what comes of them
+FirstWidth = Annotated[
+    int, Field(ge=1, le=512)
+]  # of the narrowest layer: deeper ones are multiples of it
+Rate = Annotated[
+    float, Field(ge=0.0, le=1e6)
+]  # lr, weight decay: float32 must hold what comes of them
 Epsilon = Annotated[float, Field(gt=0.0, le=1.0)]
 Divisor = Annotated[float, Field(ge=1.0, le=1e12)]

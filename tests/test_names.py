@@ -58,7 +58,9 @@ def test_datasets_is_ours() -> None:
 
 @pytest.mark.parametrize("room", ROOMS)
 def test_rooms_are_packages_of_the_checkout(room: str) -> None:
-    assert (ROOT / room / "__init__.py").exists(), "a folder without it loses to an installed package"
+    assert (ROOT / room / "__init__.py").exists(), (
+        "a folder without it loses to an installed package"
+    )
     assert Path(str(importlib.import_module(room).__file__)).parent == ROOT / room
 
 

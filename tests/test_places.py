@@ -35,7 +35,12 @@ SMALL = ["scale.device=cpu", "scale.threads=1", "log.tensorboard=false", "phases
 
 # Batch norm and an augmentation; a ragged last batch shared unevenly; two optimizers and noise of its own.
 CHANGES = {
-    "digits": ["model.width=8", "phases.0.steps=12", "phases.0.optim.main.lr=0.02", "keep.every_steps=4"],
+    "digits": [
+        "model.width=8",
+        "phases.0.steps=12",
+        "phases.0.optim.main.lr=0.02",
+        "keep.every_steps=4",
+    ],
     "curve": ["phases.0.steps=7", "data.batch=97", "keep.every_steps=3"],
     "dcgan_digits": ["model.width=8", "phases.0.steps=4"],
 }
@@ -227,19 +232,21 @@ def test_a_killed_worker_is_replaced_and_the_run_ends_as_one_undisturbed(
         workers.worker(config)
 
     monkeypatch.setattr(workers, "worker", sent(dies_once))
-    done = run(recipe("digits", "scale.workers=2"), out=str(tmp_path / "out"))
+    # Without evaluations, whose library takes each of four workers seconds to import.
+    blind = recipe("digits", "scale.workers=2", "keep.metric=null", "evals={}")
+    done = run(blind, out=str(tmp_path / "out"))
     assert os.path.exists(marker)
     assert done.summary["restarts"] == 1
     assert done.finished
     whole = runs.two["digits"]
-    assert keys(rows(done.url)) == keys(rows(whole)), "a step is missing or was written twice"
+    trained = [key for key in keys(rows(whole)) if key[1] == "train"]
+    assert keys(rows(done.url)) == trained, "a step is missing or was written twice"
     assert_close(weights(whole), weights(done.url), 1e-6)
-    for name, value in Run.open(whole).scores.items():
-        assert done.scores[name] == pytest.approx(value, abs=1e-6)
+    assert_close(weights(whole, "optim"), weights(done.url, "optim"), 1e-6)
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("kind", ["refusal", "exception"])
+@pytest.mark.parametrize("kind", ["refusal", pytest.param("exception", marks=pytest.mark.slow)])
 def test_an_error_in_a_worker_arrives_as_it_is_and_is_not_tried_again(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -265,6 +272,39 @@ def test_an_error_in_a_worker_arrives_as_it_is_and_is_not_tried_again(
     (folder,) = (tmp_path / "out").iterdir()
     assert json.loads((folder / "summary.json").read_text())["status"] == "failed"
     assert not (folder / "lock.json").exists()
+
+
+GLOO = RuntimeError(
+    "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:545] Connection reset by peer"
+)
+OURS = Refusal("a shard is cut", path="data.url")
+USERS = ZeroDivisionError("of the user's own")
+
+
+@pytest.mark.parametrize(
+    ("failures", "cause"),
+    [
+        ([USERS], USERS),
+        ([OURS], OURS),
+        ([GLOO, USERS], USERS),
+        ([GLOO, OURS], OURS),
+        ([GLOO, "died"], None),
+        (["died", GLOO], None),
+        ([GLOO], None),
+        ([ConnectionResetError("by peer")], None),
+        ([torch.distributed.DistBackendError("NCCL error: remote process exited")], None),
+        ([RuntimeError("mat1 and mat2 shapes cannot be multiplied")], RuntimeError),
+    ],
+)
+def test_only_deaths_are_tried_again(failures: list[Any], cause: Any) -> None:
+    from ray.exceptions import ActorDiedError
+    from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
+
+    dead = WorkerHealthCheckFailedError("A worker health check failed.", ActorDiedError())
+    ranks = {rank: dead if found == "died" else found for rank, found in enumerate(failures)}
+    error = type("WorkerGroupError", (Exception,), {"worker_failures": ranks})()
+    found = workers._cause(error)
+    assert found is cause or (isinstance(cause, type) and isinstance(found, cause))
 
 
 class recorded:

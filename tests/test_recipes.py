@@ -44,8 +44,12 @@ def test_recipe_trains_two_steps_in_process(path: Path, tmp_path: Path) -> None:
     assert done.summary["steps"] == 2 * len(recipe.phases)
     assert done.scores
     table = done.metrics()
-    assert table[table["split"] == "train"]["step"].tolist() == [*range(1, done.summary["steps"] + 1)]
-    losses = table.loc[table["split"] == "train", [c for c in table if c.endswith("loss") and "/" not in c]]
+    assert table[table["split"] == "train"]["step"].tolist() == [
+        *range(1, done.summary["steps"] + 1)
+    ]
+    losses = table.loc[
+        table["split"] == "train", [c for c in table if c.endswith("loss") and "/" not in c]
+    ]
     assert losses.notna().any(axis=1).all()
     assert done.best.url
     assert json.loads((Path(done.url) / "model.json").read_text())["parameters"] > 0

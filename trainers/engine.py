@@ -168,10 +168,11 @@ class Training:
                 command = yield Report(self.step, scores, url)
                 while command == "save":
                     command = yield Report(self.step, checkpoint=self._save(stage))
-                if command == "stop":
-                    yield Report(self.step, checkpoint=self._save(stage))
                 if command == "stop" or wishes.stop:
+                    url = self._save(stage)
                     self._summarise("stopped", {}, [])
+                    if command == "stop":  # answered last: whoever asked may not ask again
+                        yield Report(self.step, checkpoint=url)
                     return True
         return False
 
@@ -230,11 +231,15 @@ class Training:
             return Wishes(stop=False, save=False)
         stop = wanted or self.session.should_stop()
         rows, wishes = self.meter.flush(stop=stop, save=self._seconds_due())
+        self._write(rows)
+        return wishes
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        """The rows of a stretch of steps, as many as `log.every` asks for."""
         if self.track:
             every = self.recipe.log.every
             kept = [row for row in rows if row["step"] % every == 0]
             self.track.write([_with_rate(row, rows) for row in kept])
-        return wishes
 
     def _evaluate(self, stage: Stage, epoch: int, step: int, last: bool) -> dict[str, float]:
         """Validation scores of the evaluators that are due after this step."""
@@ -296,6 +301,10 @@ class Training:
         url = checkpoint.folder(self.session.folder, self.step)
         if self.saved_at == self.step:
             return url
+        if len(
+            self.meter
+        ):  # what is resumed from here is not done again, so its rows must be written
+            self._write(self.meter.flush(stop=False, save=False)[0])
         if self.session.rank == 0:
             assert self.track
             self.track.settle()

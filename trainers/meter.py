@@ -39,6 +39,10 @@ class Meter:
         """One step: what is known already, the means still on the device, and how many samples they are over."""
         self._steps.append((row, logs, rows))
 
+    def __len__(self) -> int:
+        """Steps since the last flush, the same on every rank."""
+        return len(self._steps)
+
     @property
     def due(self) -> bool:
         return len(self._steps) >= self.every

@@ -73,6 +73,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     import s3fs
 
-    s3fs.S3FileSystem(endpoint_url=f"http://{host}:{port}", use_listings_cache=False).mkdir("runs-of-manta")
+    s3fs.S3FileSystem(endpoint_url=f"http://{host}:{port}", use_listings_cache=False).mkdir(
+        "runs-of-manta"
+    )
     yield "s3://runs-of-manta"
     server.stop()

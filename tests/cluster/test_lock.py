@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -54,7 +55,9 @@ def test_it_is_gone_after_an_error(tmp_path: Path) -> None:
 def test_a_second_one_is_refused_and_says_by_whom(tmp_path: Path) -> None:
     with Lock(str(tmp_path)):
         before = (tmp_path / "lock.json").read_bytes()
-        with pytest.raises(Refusal, match=f"process {os.getpid()} on {socket.gethostname()}") as caught:
+        with pytest.raises(
+            Refusal, match=f"process {os.getpid()} on {socket.gethostname()}"
+        ) as caught:
             Lock(str(tmp_path)).__enter__()
         assert caught.value.path == str(tmp_path)
         assert (tmp_path / "lock.json").read_bytes() == before
@@ -85,7 +88,18 @@ def test_a_living_holder_elsewhere_is_believed_for_a_minute(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", '{"host": "elsewhere"', "[]", "null", '"x"', "{}", '{"host": "a", "beat": "b"}', "\x00\xff"]
+    "text",
+    [
+        "",
+        "{",
+        '{"host": "elsewhere"',
+        "[]",
+        "null",
+        '"x"',
+        "{}",
+        '{"host": "a", "beat": "b"}',
+        "\x00\xff",
+    ],
 )
 def test_a_torn_file_is_nobodys(tmp_path: Path, text: str) -> None:
     (tmp_path / "lock.json").write_text(text, encoding="latin-1")
@@ -131,3 +145,25 @@ def waited_for(happened: Callable[[], bool]) -> None:
     while not happened():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
+
+
+def test_of_many_that_come_at_once_one_gets_in(tmp_path: Path) -> None:
+    folder, got, refused = str(tmp_path / "run"), [], []
+    together, over = threading.Barrier(8), threading.Barrier(8)
+
+    def come(number: int) -> None:
+        together.wait(timeout=30)
+        try:
+            with Lock(folder):
+                got.append(number)
+                over.wait(timeout=30)
+        except Refusal:
+            refused.append(number)
+            over.wait(timeout=30)
+
+    threads = [threading.Thread(target=come, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert (len(got), len(refused)) == (1, 7)

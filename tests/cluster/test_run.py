@@ -47,7 +47,9 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
         assert "results" in caught.value.remedy
 
 
-def test_a_run_is_found_by_a_relative_path_too(finished: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_found_by_a_relative_path_too(
+    finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(Path(finished.url).parent)
     for path in (finished.name, f"./{finished.name}/"):
         opened = Run.open(path)
@@ -61,7 +63,12 @@ def test_the_folder_holds_what_the_architecture_says(finished: Run) -> None:
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
     wanted = {
         *("recipe.yaml", "env.json", "metrics.jsonl", "summary.json", "model.json", "data.json"),
-        *("predictions.parquet", "report.html", "figures/data_examples.png", "checkpoints/best.json"),
+        *(
+            "predictions.parquet",
+            "report.html",
+            "figures/data_examples.png",
+            "checkpoints/best.json",
+        ),
     }
     assert wanted <= files
     assert any(name.startswith("tables/test_") for name in files)
@@ -85,7 +92,9 @@ def test_env_says_what_it_ran_with(finished: Run) -> None:
 
 def test_scores_are_those_of_the_summary(finished: Run) -> None:
     assert finished.finished
-    assert finished.scores == json.loads((Path(finished.url) / "summary.json").read_text())["scores"]
+    assert (
+        finished.scores == json.loads((Path(finished.url) / "summary.json").read_text())["scores"]
+    )
     assert {"val/accuracy", "test/accuracy"} <= finished.scores.keys()
     assert finished.summary["opened"] == {"test": 1}
     assert finished.summary["steps"] == 38
@@ -103,7 +112,9 @@ def test_metrics_are_a_table_with_each_step_of_each_split_once(finished: Run) ->
     assert table[table["split"] == "test"]["step"].tolist() == [38]
 
 
-def test_a_line_that_a_running_writer_has_not_ended_is_left_out(finished: Run, tmp_path: Path) -> None:
+def test_a_line_that_a_running_writer_has_not_ended_is_left_out(
+    finished: Run, tmp_path: Path
+) -> None:
     shutil.copytree(finished.url, copy := tmp_path / "run")
     with (copy / "metrics.jsonl").open("a") as file:
         file.write('{"step": 39, "spl')
@@ -118,10 +129,14 @@ def test_the_best_model_in_eval_mode_gives_the_saved_predictions(
     for split in ("val", "test"):
         columns = dataset.columns(split)
         saved = predictions[predictions["split"] == split]
-        assert saved["id"].tolist() == columns["id"].tolist(), "each row of the split once, in order"
+        assert saved["id"].tolist() == columns["id"].tolist(), (
+            "each row of the split once, in order"
+        )
         assert saved["label"].tolist() == columns["label"].tolist()
         with torch.no_grad():
-            found = model(torch.stack([finished.transform(picture) for picture in columns["image"]]))
+            found = model(
+                torch.stack([finished.transform(picture) for picture in columns["image"]])
+            )
         np.testing.assert_allclose(
             found.double().softmax(1).numpy(), np.stack(saved["probabilities"].tolist()), atol=1e-5
         )
@@ -152,12 +167,16 @@ def test_pictures_in_files_and_in_memory_are_predicted_alike(
         paths.append(str(tmp_path / f"{number}.png"))
         Image.fromarray(picture, mode="L").save(paths[-1])
     from_files = finished.predict(paths)
-    in_memory = finished.predict([*pictures[:2], *(Image.fromarray(p, mode="L") for p in pictures[2:])])
+    in_memory = finished.predict(
+        [*pictures[:2], *(Image.fromarray(p, mode="L") for p in pictures[2:])]
+    )
     saved = predictions[predictions["split"] == "test"].iloc[:4]
     assert from_files["image"].tolist() == paths
     assert from_files["prediction"].tolist() == [str(p) for p in saved["prediction"]]
     chances = [f"p({name})" for name in finished.classes]
-    np.testing.assert_allclose(from_files[chances], np.stack(saved["probabilities"].tolist()), atol=1e-5)
+    np.testing.assert_allclose(
+        from_files[chances], np.stack(saved["probabilities"].tolist()), atol=1e-5
+    )
     np.testing.assert_array_equal(from_files[chances], in_memory[chances])
     assert from_files["probability"].tolist() == from_files[chances].max(axis=1).tolist()
 
@@ -207,7 +226,9 @@ def test_other_data_than_those_trained_on_are_refused(finished: Run, tmp_path: P
         evaluate(Run.open(str(copy)), split="val")
 
 
-def test_the_pasted_lines_load_the_model_without_manta(finished: Run, dataset: Dataset, tmp_path: Path) -> None:
+def test_the_pasted_lines_load_the_model_without_manta(
+    finished: Run, dataset: Dataset, tmp_path: Path
+) -> None:
     lines = finished.json("model.json")["load"]
     given = finished.json("model.json")["input"]
     pixels = dataset.columns("test")["image"][:16]
@@ -226,7 +247,12 @@ def test_the_pasted_lines_load_the_model_without_manta(finished: Run, dataset: D
         ]
     )
     done = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert given["size"] == 8
@@ -236,7 +262,9 @@ def test_the_pasted_lines_load_the_model_without_manta(finished: Run, dataset: D
     np.testing.assert_allclose(np.load(tmp_path / "logits.npy"), ours.numpy(), atol=1e-4)
 
 
-def test_a_run_without_a_checkpoint_or_with_torn_json_says_so(finished: Run, tmp_path: Path) -> None:
+def test_a_run_without_a_checkpoint_or_with_torn_json_says_so(
+    finished: Run, tmp_path: Path
+) -> None:
     shutil.copytree(finished.url, copy := tmp_path / "run")
     (copy / "model.json").write_text('{"inp')
     with pytest.raises(Refusal, match="not readable as JSON"):
@@ -271,7 +299,9 @@ def test_a_run_on_s3_is_written_found_compared_and_finished_there(
     again = cli("train", ROOT / "recipes" / "digits.yaml", *small, "--out", out)
     assert again.code == 0
     assert "is finished" in again.err
-    assert {name: data for name, data in contents(done.url).items() if name != "report.html"} == before
+    assert {
+        name: data for name, data in contents(done.url).items() if name != "report.html"
+    } == before
 
     listed = cli("results", "--out", out, "--json")
     assert listed.code == 0, listed.err

@@ -58,7 +58,9 @@ def written(run: Path, step: int = 7, seed: int = 0) -> str:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     stepped(model, optimizer)
     state = State(step, STATE.lengths)
-    return checkpoint.write(str(run), state, model=model, task=Owner(model), optimizers={"main": optimizer})
+    return checkpoint.write(
+        str(run), state, model=model, task=Owner(model), optimizers={"main": optimizer}
+    )
 
 
 @pytest.mark.parametrize("remote", [False, True])
@@ -81,7 +83,9 @@ def test_everything_round_trips_to_the_bit(remote: bool, tmp_path: Path) -> None
     checkpoint.load_moments(url, {"main": fresh})
     stepped(model, optimizer)
     stepped(other, fresh)
-    for (key, one), (_, two) in zip(task.state_dict().items(), owner.state_dict().items(), strict=True):
+    for (key, one), (_, two) in zip(
+        task.state_dict().items(), owner.state_dict().items(), strict=True
+    ):
         assert torch.equal(one, two), key
     if remote:
         store.remove(run)
@@ -154,7 +158,9 @@ def test_a_damaged_file_is_refused(name: str, how: str, tmp_path: Path) -> None:
         {
             "model.safetensors": lambda: checkpoint.load_model(url, model),
             "task.safetensors": lambda: checkpoint.load_task(url, Owner(model), model),
-            "optim.safetensors": lambda: checkpoint.load_moments(url, {"main": torch.optim.Adam(model.parameters())}),
+            "optim.safetensors": lambda: checkpoint.load_moments(
+                url, {"main": torch.optim.Adam(model.parameters())}
+            ),
             "state.json": lambda: checkpoint.read_state(url),
         }[name]()
     assert caught.value.path == f"{url}/{name}" and "\n" not in str(caught.value)
@@ -231,7 +237,9 @@ def test_a_folder_without_its_marker_is_not_the_latest(tmp_path: Path) -> None:
     assert checkpoint.latest(str(tmp_path)) is None
 
 
-def test_what_dies_while_writing_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_dies_while_writing_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = written(tmp_path, step=3)
     calls = []
 
@@ -280,7 +288,9 @@ def test_the_same_step_twice_is_the_second(tmp_path: Path) -> None:
     ("keep", "best", "left"),
     [(1, None, [5]), (1, 2, [2, 5]), (2, 1, [1, 4, 5]), (2, 5, [4, 5]), (9, None, [1, 2, 3, 4, 5])],
 )
-def test_pruning_keeps_the_newest_and_the_best(keep: int, best: int | None, left: list[int], tmp_path: Path) -> None:
+def test_pruning_keeps_the_newest_and_the_best(
+    keep: int, best: int | None, left: list[int], tmp_path: Path
+) -> None:
     for step in range(1, 6):
         written(tmp_path, step=step)
     checkpoint.prune(str(tmp_path), keep=keep, best=best)

@@ -33,12 +33,16 @@ def logits(rows: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     return noise + 1.5 * torch.nn.functional.one_hot(label, len(CLASSES)), label
 
 
-def fed(evaluator: Evaluator, outputs: dict[str, Tensor], columns: dict[str, Tensor], cuts: list[int]) -> list[Finding]:
+def fed(
+    evaluator: Evaluator, outputs: dict[str, Tensor], columns: dict[str, Tensor], cuts: list[int]
+) -> list[Finding]:
     """Findings after the samples came in batches of these sizes."""
     rows = len(next(iter(columns.values())))
     assert sum(cuts) == rows
     for start, stop in zip(np.cumsum([0, *cuts]), np.cumsum(cuts), strict=False):
-        batch = Batch({n: c[start:stop] for n, c in {**columns, "id": torch.arange(rows)}.items()}, key=0)
+        batch = Batch(
+            {n: c[start:stop] for n, c in {**columns, "id": torch.arange(rows)}.items()}, key=0
+        )
         evaluator.update({n: o[start:stop] for n, o in outputs.items()}, batch)
     return list(evaluator.findings())
 
@@ -100,8 +104,7 @@ def test_a_rank_without_rows_spoils_nothing(name: str) -> None:
     whole = scalars(fed(made(name), outputs, columns, [20]))
     evaluator = made(name)
     none = Batch({n: c[:0] for n, c in {**columns, "id": torch.arange(20)}.items()}, key=0)
-    if name != "samples":
-        evaluator.update({n: o[:0] for n, o in outputs.items()}, none)
+    evaluator.update({n: o[:0] for n, o in outputs.items()}, none)
     assert scalars(fed(evaluator, outputs, columns, [20])) == pytest.approx(whole)
 
 
@@ -121,24 +124,37 @@ def one_sample() -> tuple[Tensor, Tensor]:
     return logits(1)
 
 
-@pytest.mark.parametrize("case", [lambda: logits(500), lambda: logits(33, seed=9), missing_classes, one_sample])
+@pytest.mark.parametrize(
+    "case", [lambda: logits(500), lambda: logits(33, seed=9), missing_classes, one_sample]
+)
 def test_accuracy_is_scikit_learns(case: Callable[[], tuple[Tensor, Tensor]]) -> None:
     outputs, label = case()
     rows = len(label)
-    found = fed(made("accuracy"), {"logits": outputs}, {"label": label}, [rows - rows // 3, rows // 3])
+    found = fed(
+        made("accuracy"), {"logits": outputs}, {"label": label}, [rows - rows // 3, rows // 3]
+    )
     values, guess = scalars(found), outputs.argmax(1)
     every = list(range(len(CLASSES)))
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(label, guess, labels=every, zero_division=0)
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        label, guess, labels=every, zero_division=0
+    )
     assert values["accuracy"] == pytest.approx(metrics.accuracy_score(label, guess))
     assert values["macro_precision"] == pytest.approx(precision.mean())
     assert values["macro_recall"] == pytest.approx(recall.mean())
     assert values["macro_f1"] == pytest.approx(f1.mean())
     probabilities = outputs.double().softmax(1).numpy()
-    assert values["loss"] == pytest.approx(metrics.log_loss(label, probabilities, labels=every), rel=1e-5)
+    assert values["loss"] == pytest.approx(
+        metrics.log_loss(label, probabilities, labels=every), rel=1e-5
+    )
     top5 = metrics.top_k_accuracy_score(label, probabilities, k=5, labels=every)
     assert values["top5"] == pytest.approx(top5)
     classes = tables(found)["classes"]
-    for name, column in (("precision", precision), ("recall", recall), ("f1", f1), ("support", support)):
+    for name, column in (
+        ("precision", precision),
+        ("recall", recall),
+        ("f1", f1),
+        ("support", support),
+    ):
         np.testing.assert_allclose(classes[name], column, rtol=1e-12)
     confusion = tables(found)["confusion"]
     matrix = metrics.confusion_matrix(label, guess, labels=every)
@@ -171,7 +187,10 @@ def test_logits_that_look_like_probabilities_are_still_logits() -> None:
     right = (outputs.argmax(1) == label).float()
     bins = (confidence * 15).ceil()
     error = sum(
-        float((bins == b).float().mean() * (right[bins == b].mean() - confidence[bins == b].mean()).abs())
+        float(
+            (bins == b).float().mean()
+            * (right[bins == b].mean() - confidence[bins == b].mean()).abs()
+        )
         for b in bins.unique()
     )
     found = scalars(fed(made("accuracy"), {"logits": outputs}, {"label": label}, [200]))
@@ -188,13 +207,20 @@ def test_soft_labels_count_as_their_likeliest_class() -> None:
 def test_classes_of_one_name_keep_their_columns() -> None:
     evaluator = rooms.door("evals", "accuracy").build({"classes": ["crane", "crane", "owl"]}, {})
     outputs = torch.eye(3)
-    table = tables(fed(evaluator, {"logits": outputs}, {"label": torch.arange(3)}, [3]))["confusion"]
+    table = tables(fed(evaluator, {"logits": outputs}, {"label": torch.arange(3)}, [3]))[
+        "confusion"
+    ]
     assert list(table) == ["true", "crane (0)", "crane (1)", "owl"]
 
 
 def test_two_classes_have_a_top_five() -> None:
     evaluator = rooms.door("evals", "accuracy").build({"classes": ["a", "b"]}, {})
-    assert scalars(fed(evaluator, {"logits": torch.randn(6, 2)}, {"label": torch.tensor([0, 1] * 3)}, [6]))["top5"] == 1.0
+    assert (
+        scalars(
+            fed(evaluator, {"logits": torch.randn(6, 2)}, {"label": torch.tensor([0, 1] * 3)}, [6])
+        )["top5"]
+        == 1.0
+    )
 
 
 # --- regression and samples
@@ -213,7 +239,10 @@ def test_regression_is_scikit_learns() -> None:
 
 def test_r2_of_constant_truth_is_zero() -> None:
     columns = {"x": torch.arange(4.0), "y": torch.ones(4)}
-    assert scalars(fed(made("regression"), {"prediction": torch.arange(4.0)}, columns, [4]))["r2"] == 0.0
+    assert (
+        scalars(fed(made("regression"), {"prediction": torch.arange(4.0)}, columns, [4]))["r2"]
+        == 0.0
+    )
 
 
 def test_equal_pictures_lie_at_no_distance() -> None:
@@ -234,5 +263,7 @@ def test_a_shift_is_the_mean_length_of_its_projections() -> None:
 
 def test_as_many_samples_are_shown_as_asked_for() -> None:
     outputs, columns = sample_of("samples")
-    figure = next(f for f in fed(made("samples", num=5), outputs, columns, [3, 17]) if isinstance(f, Figure))
+    figure = next(
+        f for f in fed(made("samples", num=5), outputs, columns, [3, 17]) if isinstance(f, Figure)
+    )
     assert len(figure.draw().get_axes()) == 5 and figure.always

@@ -10,18 +10,28 @@ from datasets.refusal import Refusal
 from datasets.stream import Batch
 from trainers.inputs import Inputs
 
-PIXELS = torch.arange(2 * 6 * 6 * 3, dtype=torch.int64).mul(37).remainder(256).to(torch.uint8).view(2, 6, 6, 3)
+PIXELS = (
+    torch.arange(2 * 6 * 6 * 3, dtype=torch.int64)
+    .mul(37)
+    .remainder(256)
+    .to(torch.uint8)
+    .view(2, 6, 6, 3)
+)
 
 
 def made(stored: int = 3, channels: int = 3, size: int | None = None, mean: list[float] | None = None,
          std: list[float] | None = None) -> Inputs:  # fmt: skip
-    return Inputs(stored_channels=stored, channels=channels, size=size, mean=mean or [0.5], std=std or [0.25])
+    return Inputs(
+        stored_channels=stored, channels=channels, size=size, mean=mean or [0.5], std=std or [0.25]
+    )
 
 
 def test_pixels_are_normalised_channel_by_channel() -> None:
     mean, std = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
     found = made(mean=mean, std=std)(PIXELS)
-    expected = (PIXELS.permute(0, 3, 1, 2).double() / 255 - torch.tensor(mean).view(3, 1, 1)) / torch.tensor(std).view(3, 1, 1)
+    expected = (
+        PIXELS.permute(0, 3, 1, 2).double() / 255 - torch.tensor(mean).view(3, 1, 1)
+    ) / torch.tensor(std).view(3, 1, 1)
     assert found.shape == (2, 3, 6, 6) and found.dtype == torch.float32
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
 
@@ -45,7 +55,9 @@ def test_gray_becomes_rgb_with_statistics_of_its_own() -> None:
     for channel in range(3):
         expected = (gray[..., 0] / 255 - mean[channel]) / std[channel]
         torch.testing.assert_close(found[:, channel], expected, rtol=0, atol=1e-5)
-    assert torch.equal(made(stored=1, channels=3)(gray)[:, 0], made(stored=1, channels=1)(gray)[:, 0])
+    assert torch.equal(
+        made(stored=1, channels=3)(gray)[:, 0], made(stored=1, channels=1)(gray)[:, 0]
+    )
 
 
 @pytest.mark.parametrize("size", [3, 12])
@@ -61,7 +73,11 @@ def test_the_right_size_is_not_resized() -> None:
 
 
 def test_other_columns_pass() -> None:
-    batch = Batch({"image": PIXELS, "label": torch.tensor([1, 2]), "id": torch.tensor([7, 8])}, key=5, weightless=True)
+    batch = Batch(
+        {"image": PIXELS, "label": torch.tensor([1, 2]), "id": torch.tensor([7, 8])},
+        key=5,
+        weightless=True,
+    )
     ready = made().batch(batch)
     assert torch.equal(ready["label"], batch["label"]) and torch.equal(ready["id"], batch["id"])
     assert (ready.key, ready.weightless) == (5, True)

@@ -16,7 +16,9 @@ NONE = Wishes(stop=False, save=False)
 def test_each_step_has_its_own_means() -> None:
     found = Meter()
     for step in (1, 2, 3):
-        found.add({"step": step}, {"loss": torch.tensor(step / 2), "accuracy": torch.tensor(1.0)}, rows=64)
+        found.add(
+            {"step": step}, {"loss": torch.tensor(step / 2), "accuracy": torch.tensor(1.0)}, rows=64
+        )
     rows, wishes = found.flush(stop=False, save=False)
     assert rows == [{"step": s, "loss": s / 2, "accuracy": 1.0} for s in (1, 2, 3)]
     assert wishes == NONE

@@ -74,11 +74,15 @@ def test_weights_round_trip_to_the_bit(name: str, tmp_path: Path) -> None:
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 2.0)
     task = nn.Identity()
-    url = checkpoint.write(str(tmp_path), State(1, ((1, 1),)), model=network, task=task, optimizers={})
+    url = checkpoint.write(
+        str(tmp_path), State(1, ((1, 1),)), model=network, task=task, optimizers={}
+    )
     torch.manual_seed(2)
     other = built(name, shape)
     checkpoint.load_model(url, other)
-    for (key, one), (_, two) in zip(network.state_dict().items(), other.state_dict().items(), strict=True):
+    for (key, one), (_, two) in zip(
+        network.state_dict().items(), other.state_dict().items(), strict=True
+    ):
         assert torch.equal(one, two) and one.dtype == two.dtype, key
 
 
@@ -118,14 +122,18 @@ def test_parameters_of_the_libraries(
     assert all(p.is_meta for p in network.parameters())
 
 
-@pytest.mark.parametrize("name", ["resnet18", "timm:vit_tiny_patch16_224", "torchvision:mobilenet_v3_small"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", "timm:vit_tiny_patch16_224", "torchvision:mobilenet_v3_small"]
+)
 def test_a_librarys_model_takes_the_datas_shape(digits: Recipe, name: str) -> None:
     recipe = named(digits, name)
     channels, side = build.wanted(recipe)
     shape = Shape(7, channels=channels or 1, size=side or 32)
     found = describe(recipe, shape)
     assert found["modules"][-1]["output"] == [1, 7]
-    assert found["parameters"] == found["trainable"] == sum(m["parameters"] for m in found["modules"])
+    assert (
+        found["parameters"] == found["trainable"] == sum(m["parameters"] for m in found["modules"])
+    )
     assert found["multiply_adds"] > 1e6
 
 
@@ -180,7 +188,9 @@ def test_arguments_of_a_librarys_model_arrive(digits: Recipe, name: str) -> None
         assert dropped.drop_rate == 0.3 and dropped.conv1.in_channels == 1
     else:
         with pytest.raises(Refusal):
-            library.build("torchvision", "resnet18", {"width_per_group": "wide"}, num_classes=5, channels=3)
+            library.build(
+                "torchvision", "resnet18", {"width_per_group": "wide"}, num_classes=5, channels=3
+            )
     assert plain.fc.out_features == 5
 
 

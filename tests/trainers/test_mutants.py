@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import math
 import os
 import random
@@ -127,6 +128,16 @@ def test_the_command_line_refuses_in_one_line(change: str, said: str, tmp_path: 
     assert not list(tmp_path.iterdir()), "nothing half-written"
 
 
+def test_the_command_line_refuses_a_file_that_is_no_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text("name: x\nname: y\n")
+    done = launched("train", str(path), "--json", out=tmp_path / "runs")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    told = json.loads(done.stdout)
+    assert set(told) == {"error", "path", "value", "remedy"} and told["path"] == str(path)
+    assert os.listdir(tmp_path) == ["broken.yaml"]
+
+
 def launched(*words: str, out: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, str(rooms.ROOT / "launch.py"), *words, "--out", str(out)],
@@ -162,8 +173,15 @@ def mutant(number: int) -> str:
     draw = random.Random(f"mutant {number}")
     tree: Tree = Recipe.load(str(RECIPES[number % len(RECIPES)])).plain()
     tree["log"]["tensorboard"] = False
+    before = as_yaml(tree)
     for _ in range(draw.choice([1, 1, 1, 2, 3])):
         draw.choice(MUTATIONS)(tree, draw)
+    while as_yaml(tree) == before:
+        draw.choice(MUTATIONS)(tree, draw)
+    return as_yaml(tree)
+
+
+def as_yaml(tree: Tree) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 

@@ -14,10 +14,19 @@ from trainers.recipe import Optim
 from trainers.stage import _optimizer
 
 ROOM = {
-    "sgd": ({"momentum": 0.9, "nesterov": True}, lambda p, **k: torch.optim.SGD(p, momentum=0.9, nesterov=True, **k)),
-    "adam": ({"beta1": 0.8, "eps": 1e-6}, lambda p, **k: torch.optim.Adam(p, betas=(0.8, 0.999), eps=1e-6, **k)),
+    "sgd": (
+        {"momentum": 0.9, "nesterov": True},
+        lambda p, **k: torch.optim.SGD(p, momentum=0.9, nesterov=True, **k),
+    ),
+    "adam": (
+        {"beta1": 0.8, "eps": 1e-6},
+        lambda p, **k: torch.optim.Adam(p, betas=(0.8, 0.999), eps=1e-6, **k),
+    ),
     "adamw": ({"beta2": 0.99}, lambda p, **k: torch.optim.AdamW(p, betas=(0.9, 0.99), **k)),
-    "rmsprop": ({"alpha": 0.9, "momentum": 0.5}, lambda p, **k: torch.optim.RMSprop(p, alpha=0.9, momentum=0.5, **k)),
+    "rmsprop": (
+        {"alpha": 0.9, "momentum": 0.5},
+        lambda p, **k: torch.optim.RMSprop(p, alpha=0.9, momentum=0.5, **k),
+    ),
 }
 
 
@@ -49,7 +58,9 @@ def test_its_steps_are_torchs(name: str, weight_decay: float) -> None:
     arguments, make = ROOM[name]
     one, two = network(), network()
     before = [p.detach().clone() for p in one.parameters()]
-    mine = stepped(one, _optimizer(optim(name, weight_decay=weight_decay, **arguments), one, "optim"))
+    mine = stepped(
+        one, _optimizer(optim(name, weight_decay=weight_decay, **arguments), one, "optim")
+    )
     other = stepped(two, make(two.parameters(), lr=0.01, weight_decay=weight_decay))
     assert all(torch.equal(a, b) for a, b in zip(mine, other, strict=True))
     assert not all(torch.equal(a, b) for a, b in zip(mine, before, strict=True))
@@ -59,8 +70,13 @@ def test_biases_and_norms_are_left_out_of_decay_when_asked() -> None:
     net = network()
     optimizer = _optimizer(optim("adamw", weight_decay=0.1, no_decay=True), net, "optim")
     names = {id(p): n for n, p in net.named_parameters()}
-    groups = [({names[id(p)] for p in g["params"]}, g["weight_decay"]) for g in optimizer.param_groups]
-    assert groups == [({"0.weight", "3.weight"}, 0.1), ({"0.bias", "1.weight", "1.bias", "3.bias"}, 0.0)]
+    groups = [
+        ({names[id(p)] for p in g["params"]}, g["weight_decay"]) for g in optimizer.param_groups
+    ]
+    assert groups == [
+        ({"0.weight", "3.weight"}, 0.1),
+        ({"0.bias", "1.weight", "1.bias", "3.bias"}, 0.0),
+    ]
     everything = _optimizer(optim("adamw", weight_decay=0.1), net, "optim")
     assert [(len(g["params"]), g["weight_decay"]) for g in everything.param_groups] == [(6, 0.1)]
 

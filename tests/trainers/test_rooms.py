@@ -45,13 +45,17 @@ def test_the_schema_is_the_signature(room: str, name: str) -> None:
         assert field.is_required() == (default is inspect.Parameter.empty)
         if not field.is_required():
             assert field.default == default and type(field.default) is type(default)
-    assert not [p for p in parameters if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL, p.POSITIONAL_ONLY)]
+    assert not [
+        p for p in parameters if p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL, p.POSITIONAL_ONLY)
+    ]
 
 
 @pytest.mark.parametrize(("room", "name"), DOORS)
 def test_the_defaults_keep_to_their_own_ranges(room: str, name: str) -> None:
     door = rooms.door(room, name)
-    defaults = {key: f.default for key, f in door.schema.model_fields.items() if not f.is_required()}
+    defaults = {
+        key: f.default for key, f in door.schema.model_fields.items() if not f.is_required()
+    }
     assert door.check(defaults) == defaults
 
 
@@ -96,7 +100,11 @@ def test_a_new_file_is_a_new_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     rooms.doors.cache_clear()
     try:
         door = rooms.door("models", "thin")
-        assert (door.positional, door.doc, dict(door.constants)) == (("channels",), "A thin net.", {"INPUT": (3, 32)})
+        assert (door.positional, door.doc, dict(door.constants)) == (
+            ("channels",),
+            "A thin net.",
+            {"INPUT": (3, 32)},
+        )
         assert door.check({"depth": "4", "kind": "b"}) == {"depth": 4, "kind": "b"}
         with pytest.raises(ValidationError):
             door.check({"kind": "c"})
@@ -118,7 +126,11 @@ def test_a_new_file_is_a_new_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 )
 def test_recipes_are_read_without_torch_or_ray(code: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LIGHT.format(code=code)], cwd=rooms.ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", LIGHT.format(code=code)],
+        cwd=rooms.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
 
@@ -137,7 +149,7 @@ def test_names_are_those_that_the_libraries_register() -> None:
     import torchvision
 
     assert set(timm.list_models()) - library.names("timm") == set()
-    classifiers = {n for n in torchvision.models.list_models(module=torchvision.models)}
+    classifiers = set(torchvision.models.list_models(module=torchvision.models))
     assert classifiers - library.names("torchvision") == set()
 
 
@@ -157,7 +169,9 @@ def test_names_are_those_that_the_libraries_register() -> None:
         ("", None),
     ],
 )
-def test_a_name_falls_through_timm_torchvision_open_clip(name: str, found: tuple[str, str] | None) -> None:
+def test_a_name_falls_through_timm_torchvision_open_clip(
+    name: str, found: tuple[str, str] | None
+) -> None:
     assert library.find(name) == found
 
 
@@ -205,7 +219,9 @@ def test_the_schema_sees_what_the_recipe_refuses(change: str, value: Any) -> Non
     node[last] = value
     with pytest.raises(Refusal):
         Recipe.check(tree)
-    if not change.startswith("model"):  # a model may be a library's, whose arguments no editor knows
+    if not change.startswith(
+        "model"
+    ):  # a model may be a library's, whose arguments no editor knows
         assert not jsonschema.Draft202012Validator(schema()).is_valid(tree)
 
 

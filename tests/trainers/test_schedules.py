@@ -18,12 +18,18 @@ from trainers.schedules import Progress
 STEPS, PER_EPOCH = 60, 4
 
 
-def ours(name: str, steps: int = STEPS, scores: tuple[float, ...] = (), **arguments: Any) -> list[float]:
+def ours(
+    name: str, steps: int = STEPS, scores: tuple[float, ...] = (), **arguments: Any
+) -> list[float]:
     schedule = rooms.door("schedules", name).load()
-    return [schedule(Progress(step, steps, PER_EPOCH, scores), **arguments) for step in range(steps)]
+    return [
+        schedule(Progress(step, steps, PER_EPOCH, scores), **arguments) for step in range(steps)
+    ]
 
 
-def theirs(make: Callable[[Optimizer], Any], *, each_epoch: bool, steps: int = STEPS) -> list[float]:
+def theirs(
+    make: Callable[[Optimizer], Any], *, each_epoch: bool, steps: int = STEPS
+) -> list[float]:
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = make(optimizer)
     found = []
@@ -73,11 +79,17 @@ def test_onecycle_is_torchs_where_the_peaks_meet() -> None:
 @pytest.mark.parametrize("factor", [0.5, 0.1])
 def test_plateau_is_torchs(patience: int, factor: float) -> None:
     generator = torch.Generator().manual_seed(patience)
-    scores = (torch.rand(40, generator=generator).cumsum(0) / 40 + torch.rand(40, generator=generator)).tolist()
+    scores = (
+        torch.rand(40, generator=generator).cumsum(0) / 40 + torch.rand(40, generator=generator)
+    ).tolist()
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
-    torch_plateau = torchs.ReduceLROnPlateau(optimizer, mode="max", factor=factor, patience=patience, threshold=1e-4, eps=0.0)
+    torch_plateau = torchs.ReduceLROnPlateau(
+        optimizer, mode="max", factor=factor, patience=patience, threshold=1e-4, eps=0.0
+    )
     for number, score in enumerate(scores):
-        found = schedules.plateau(Progress(0, 1, 1, tuple(scores[:number])), patience=patience, factor=factor)
+        found = schedules.plateau(
+            Progress(0, 1, 1, tuple(scores[:number])), patience=patience, factor=factor
+        )
         assert found == pytest.approx(optimizer.param_groups[0]["lr"])
         torch_plateau.step(score)
 
@@ -87,7 +99,9 @@ def test_plateau_of_losses_counts_from_the_best() -> None:
     falling = tuple(-1.0 / n for n in range(1, 9))
     assert schedules.plateau(Progress(0, 1, 1, falling), patience=0) == 1.0
     assert schedules.plateau(Progress(0, 1, 1, (*falling, -1.0)), patience=0) == pytest.approx(0.1)
-    assert schedules.plateau(Progress(0, 1, 1, (-0.5, math.nan, math.nan)), patience=1) == pytest.approx(0.1)
+    assert schedules.plateau(
+        Progress(0, 1, 1, (-0.5, math.nan, math.nan)), patience=1
+    ) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("name", [n for n in rooms.doors("schedules") if n != "onecycle"])

@@ -29,13 +29,17 @@ def classify() -> tuple[nn.Module, dict[str, Tensor]]:
 
 
 def regress() -> tuple[nn.Module, dict[str, Tensor]]:
-    network = rooms.door("models", "mlp").build({"num_classes": 1, "channels": 1}, {"activation": "tanh"})
+    network = rooms.door("models", "mlp").build(
+        {"num_classes": 1, "channels": 1}, {"activation": "tanh"}
+    )
     x = torch.linspace(-1, 1, ROWS)
     return network, {"x": x, "y": (3 * x).sin()}
 
 
 def gan() -> tuple[nn.Module, dict[str, Tensor]]:
-    network = rooms.door("models", "dcgan").build({"channels": 1, "size": 8}, {"latent": 8, "width": 8})
+    network = rooms.door("models", "dcgan").build(
+        {"channels": 1, "size": 8}, {"latent": 8, "width": 8}
+    )
     pictures = drawn(ROWS, 1, 8, 8).mul(0.2).add(0.5).clamp(-1, 1)
     return network, {"image": pictures}
 
@@ -52,7 +56,9 @@ def made(name: str, **arguments: Any) -> tuple[Task, Batch]:
 
 def spent(task: Task, batch: Batch, steps: int, lr: float) -> list[dict[str, float]]:
     """Losses by optimizer of each step, driven as the engine does."""
-    optimizers = {key: torch.optim.Adam(net.parameters(), lr) for key, net in task.networks().items()}
+    optimizers = {
+        key: torch.optim.Adam(net.parameters(), lr) for key, net in task.networks().items()
+    }
     history = []
     for number in range(steps):
         losses = {}
@@ -112,7 +118,9 @@ def test_the_generator_meets_the_critic_that_has_stepped() -> None:
     next(steps)
     for parameter in task.networks()["critic"].parameters():
         parameter.data.zero_()
-    assert next(steps).loss.item() == pytest.approx(0.6931472)  # softplus(0): no memory of the former critic
+    assert next(steps).loss.item() == pytest.approx(
+        0.6931472
+    )  # softplus(0): no memory of the former critic
     assert next(steps, None) is None
 
 
@@ -135,7 +143,10 @@ def test_noise_is_a_function_of_step_and_sample() -> None:
 def test_soft_labels_of_one_class_are_hard_labels() -> None:
     task, batch = made("classify", label_smoothing=0.1)
     soft = {**batch.columns, "label": nn.functional.one_hot(batch["label"], 4).float()}
-    hard_step, soft_step = next(iter(task.training_step(batch))), next(iter(task.training_step(Batch(soft, 0))))
+    hard_step, soft_step = (
+        next(iter(task.training_step(batch))),
+        next(iter(task.training_step(Batch(soft, 0)))),
+    )
     torch.testing.assert_close(hard_step.loss, soft_step.loss)
     assert hard_step.logs["accuracy"] == soft_step.logs["accuracy"]
 
@@ -152,7 +163,9 @@ def test_label_smoothing_by_hand() -> None:
 def test_regression_losses_by_hand(loss: str, power: int) -> None:
     task, batch = made("regress", loss=loss)
     error = task.predict(batch)["prediction"].flatten() - batch["y"]
-    torch.testing.assert_close(next(iter(task.training_step(batch))).loss, error.abs().pow(power).mean())
+    torch.testing.assert_close(
+        next(iter(task.training_step(batch))).loss, error.abs().pow(power).mean()
+    )
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -161,15 +174,33 @@ def test_predictions_are_a_row_a_sample_and_take_no_gradient_tricks(name: str) -
     task.eval()
     with torch.no_grad():
         outputs = task.predict(batch)
-    assert outputs and all(len(value) == ROWS and value.dtype != torch.bfloat16 for value in outputs.values())
+    assert outputs and all(
+        len(value) == ROWS and value.dtype != torch.bfloat16 for value in outputs.values()
+    )
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_is_blind(name: str) -> None:
     """Losses, and nothing of where they are spent (style.md, rule 6)."""
     tree = ast.parse(rooms.door("tasks", name).path.read_text())
-    called = {n.func.attr for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
-    assert not called & {"backward", "step", "zero_grad", "get_rank", "get_world_size", "cuda", "all_reduce"}
+    called = {
+        n.func.attr
+        for n in ast.walk(tree)
+        if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)
+    }
+    assert not called & {
+        "backward",
+        "step",
+        "zero_grad",
+        "get_rank",
+        "get_world_size",
+        "cuda",
+        "all_reduce",
+    }
     imported = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     imported |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    assert not [m for m in imported if m and m.startswith(("torch.distributed", "torch.optim", "ray", "cluster"))]
+    assert not [
+        m
+        for m in imported
+        if m and m.startswith(("torch.distributed", "torch.optim", "ray", "cluster"))
+    ]

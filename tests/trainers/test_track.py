@@ -47,13 +47,17 @@ def test_rows_are_written_at_once_and_shown(track: Track, tmp_path: Path, shown:
 
 def test_a_torn_last_line_is_dropped(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
-    metrics.write_text(json.dumps(train(1)) + "\n" + json.dumps(train(2)) + "\n" + json.dumps(train(3))[:17])
+    metrics.write_text(
+        json.dumps(train(1)) + "\n" + json.dumps(train(2)) + "\n" + json.dumps(train(3))[:17]
+    )
     forget(metrics, after=3)
     assert [r["step"] for r in rows_of(metrics)] == [1, 2]
     assert metrics.read_text().endswith("\n")
 
 
-@pytest.mark.parametrize("torn", ['{"step": 3', '{"ste', "{", '{"step": 2, "split": "train", "loss": 0.', "\x00\x00\x00"])
+@pytest.mark.parametrize(
+    "torn", ['{"step": 3', '{"ste', "{", '{"step": 2, "split": "train", "loss": 0.', "\x00\x00\x00"]
+)
 def test_whatever_a_crash_left_is_dropped(torn: str, tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
     metrics.write_text(json.dumps(train(1)) + "\n" + torn)
@@ -70,7 +74,13 @@ def test_bytes_that_are_no_text_are_dropped(tmp_path: Path) -> None:
 
 def test_rows_past_the_resumed_step_are_forgotten(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
-    rows = [train(1), train(2), {"step": 2, "split": "val", "val/accuracy": 0.1}, train(3), {"step": 3, "split": "val"}]
+    rows = [
+        train(1),
+        train(2),
+        {"step": 2, "split": "val", "val/accuracy": 0.1},
+        train(3),
+        {"step": 3, "split": "val"},
+    ]
     metrics.write_text("".join(json.dumps(row) + "\n" for row in rows))
     Track(str(tmp_path), resumed_step=2, tensorboard=False, show=lambda rows: None).close()
     assert rows_of(metrics) == rows[:3]
@@ -78,7 +88,12 @@ def test_rows_past_the_resumed_step_are_forgotten(tmp_path: Path) -> None:
 
 def test_test_rows_are_forgotten_for_they_are_written_at_the_end(tmp_path: Path) -> None:
     metrics = tmp_path / "metrics.jsonl"
-    metrics.write_text(json.dumps(train(4)) + "\n" + json.dumps({"step": 4, "split": "test", "test/accuracy": 1.0}) + "\n")
+    metrics.write_text(
+        json.dumps(train(4))
+        + "\n"
+        + json.dumps({"step": 4, "split": "test", "test/accuracy": 1.0})
+        + "\n"
+    )
     forget(metrics, after=4)
     assert [r["split"] for r in rows_of(metrics)] == ["train"]
 
@@ -94,7 +109,12 @@ def test_a_new_run_begins_empty(tmp_path: Path) -> None:
 def test_tables_and_figures(track: Track, tmp_path: Path) -> None:
     track.table("val_classes", {"class": ["a,b", 'c"d', "é"], "f1": [0.5, 1.0, 0.0]})
     with (tmp_path / "tables" / "val_classes.csv").open(encoding="utf-8", newline="") as file:
-        assert list(csv.reader(file)) == [["class", "f1"], ["a,b", "0.5"], ['c"d', "1.0"], ["é", "0.0"]]
+        assert list(csv.reader(file)) == [
+            ["class", "f1"],
+            ["a,b", "0.5"],
+            ['c"d', "1.0"],
+            ["é", "0.0"],
+        ]
     track.figure("val_fit", Figure(figsize=(1, 1)), step=3)
     assert (tmp_path / "figures" / "val_fit.png").read_bytes().startswith(b"\x89PNG")
 

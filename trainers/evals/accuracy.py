@@ -59,7 +59,9 @@ class Accuracy:
         self.loss.to(device).update(F.cross_entropy(logits_BC, label, reduction="none"))
 
     def findings(self) -> Iterator[Finding]:
-        confusion_CC = self.confusion.compute().double().cpu()  # rows: the truth; columns: predictions
+        confusion_CC = (
+            self.confusion.compute().double().cpu()
+        )  # rows: the truth; columns: predictions
         hits_C = confusion_CC.diagonal()
         support_C, predicted_C = confusion_CC.sum(1), confusion_CC.sum(0)
         precision_C = hits_C / predicted_C.clamp(min=1)

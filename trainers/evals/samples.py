@@ -35,7 +35,7 @@ class Samples:
 
     def update(self, outputs: Mapping[str, Tensor], batch: Batch) -> None:
         fake, real = outputs["sample"].cpu(), batch["image"].float().cpu()
-        pixels = real[0].numel()
+        pixels = real.flatten(1).shape[1]
         generator = torch.Generator().manual_seed(0)
         directions = torch.randn(pixels, _DIRECTIONS, generator=generator)
         directions /= directions.norm(dim=0)

@@ -1,0 +1,305 @@
+"""What crosses ranks, on two and three real processes with gloo: the same as one process on the whole batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from torch import Tensor, nn
+
+from datasets.stream import Batch
+from trainers import parallel, rooms
+from trainers.meter import Meter
+from trainers.parallel import SyncBatchNorm
+from trainers.stage import scaled
+from trainers.task import Scalar, Step, Task
+
+Found = dict[str, Any]
+Scenario = Callable[[int, int], Found]
+MOST_SECONDS = 120
+# (rows of each rank): uneven, and as eleven lanes of three ranks share 32 rows
+CUTS = {2: (5, 3), 3: (11, 11, 10)}
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def share(rank: int, world: int) -> slice:
+    start = sum(CUTS[world][:rank])
+    return slice(start, start + CUTS[world][rank])
+
+
+# --- what each rank does; everything it returns is compared with one process below
+
+
+def sums(rank: int, world: int) -> Found:
+    ragged = torch.arange(6.0).view(3, 2)[: (3, 0, 1)[rank]] + 10 * rank
+    return {
+        "sum": parallel.summed(torch.tensor([rank + 1.0, 2.0**40], dtype=torch.float64)),
+        "rows": parallel.gathered_rows(ragged),
+        "integers": parallel.gathered_rows(torch.full((rank,), rank)),
+        "none": parallel.gathered_rows(torch.zeros(0, 4)),
+        "world": torch.tensor([parallel.rank(), parallel.world_size()]),
+    }
+
+
+def batch_norm(rank: int, world: int) -> Found:
+    """Uneven ranks, a far-off mean (cancellation), and a rank whose rows do not count."""
+    found: Found = {}
+    for name, counted, shape in (
+        ("all", True, (4, 3, 3)),
+        ("last_out", rank < world - 1, (4, 3, 3)),
+        ("flat", True, (4,)),
+    ):
+        norm = normal(nn.BatchNorm1d(4) if name == "flat" else nn.BatchNorm2d(4))
+        holder = nn.Sequential(norm)
+        SyncBatchNorm.convert(holder)
+        norm.counted = counted  # type: ignore[assignment]
+        rows = sum(CUTS[world])
+        x = (drawn(rows, *shape) * 2 + 1000)[share(rank, world)].requires_grad_()
+        out = norm(x)
+        grad = drawn(rows, *shape, seed=1)[share(rank, world)]
+        out.backward(grad if counted else torch.zeros_like(grad))
+        for parameter in norm.parameters():
+            dist.all_reduce(parameter.grad)
+        found[name] = {
+            "out": out.detach(),
+            "x_grad": x.grad,
+            "parameters": [p.grad for p in norm.parameters()],
+            "buffers": [b.clone() for b in norm.buffers()],
+            "eval": norm.eval()(x).detach(),
+        }
+    return found
+
+
+def normal(norm: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for seed, parameter in enumerate(norm.parameters()):
+            parameter.copy_(drawn(*parameter.shape, seed=seed + 5))
+    return norm
+
+
+class Pairs(Task):
+    """Two networks, a loss each; the second with weights of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.one, self.two = nn.Linear(3, 2), nn.Linear(3, 1)
+
+    def losses(self, x: Tensor) -> list[Step]:
+        weight = x[:, 0].abs() + 0.1
+        error = self.two(x)[:, 0].square()
+        return [
+            Step(self.one(x).square().mean()),
+            Step((error * weight).sum() / weight.sum(), weight=weight.sum()),
+        ]
+
+
+def gradients(rank: int, world: int) -> Found:
+    task, rows = Pairs(), sum(CUTS[world])
+    wrapped = parallel.wrap(task)
+    with parallel.through(task, wrapped):
+        for step in task.losses(drawn(rows, 3)[share(rank, world)]):
+            scaled(step, CUTS[world][rank], rows).backward()
+    return {
+        "grads": [p.grad for p in task.parameters()],
+        "wrapped": sorted(wrapped),
+        "plain": type(task.one).__name__,
+    }
+
+
+def keeping_step(rank: int, world: int) -> Found:
+    """The last rank has no rows of its own in this batch: one that weighs nothing keeps it in step."""
+    task = Pairs()
+    own = 4 if rank < world - 1 else 0
+    with parallel.through(task, parallel.wrap(task)):
+        x = drawn(4, 3, seed=rank) if own else drawn(1, 3, seed=99) * 1e3
+        for step in task.losses(x):
+            scaled(step, own, 4 * (world - 1)).backward()
+    return {"grads": [p.grad for p in task.parameters()]}
+
+
+def meters(rank: int, world: int) -> Found:
+    meter = Meter()
+    for step in range(3):
+        meter.add(
+            {"step": step}, {"loss": torch.tensor(float(rank + step))}, rows=CUTS[world][rank]
+        )
+    meter.add(
+        {"step": 3},
+        {"loss": torch.tensor(float("nan") if rank == 0 else 7.0)},
+        rows=0 if rank == 0 else 2,
+    )
+    rows, wishes = meter.flush(stop=rank == world - 1, save=False)
+    return {"rows": rows, "wishes": (wishes.stop, wishes.save), "every": meter.every}
+
+
+def scores(rank: int, world: int) -> Found:
+    """Rank 0 has every row but two, the last rank has none."""
+    rows = {0: slice(0, 10), 1: slice(10, 12), world - 1: slice(12, 12)}[rank]
+    return {name: evaluated(name, rows) for name in ("accuracy", "regression", "samples")}
+
+
+def evaluated(name: str, rows: slice) -> Found:
+    context = {"classes": list("abcdefg"), "mean": [0.5], "std": [0.5]}
+    evaluator = rooms.door("evals", name).build(context, {})
+    outputs = {"logits": drawn(12, 7), "prediction": drawn(12, 1), "sample": drawn(12, 1, 4, 4)}
+    columns = {
+        "label": torch.arange(12) % 7,
+        "x": drawn(12, seed=2),
+        "y": drawn(12, seed=3),
+        "image": drawn(12, 1, 4, 4, seed=4),
+        "id": torch.arange(12),
+    }
+    evaluator.update(
+        {k: v[rows] for k, v in outputs.items()},
+        Batch({k: v[rows] for k, v in columns.items()}, key=0),
+    )
+    return {f.name: f.value for f in evaluator.findings() if isinstance(f, Scalar)}
+
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.__name__: scenario
+    for scenario in (sums, batch_norm, gradients, keeping_step, meters, scores)
+}
+
+
+def rank_of_many(rank: int, folder: str) -> None:
+    """A spawned process: every scenario among two, then among three, saved for the test's own process."""
+    torch.set_num_threads(1)
+    for world in CUTS:
+        if rank >= world:
+            continue
+        meet = f"file://{folder}/meet-{world}"
+        dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
+        found = {name: scenario(rank, world) for name, scenario in SCENARIOS.items()}
+        torch.save(found, f"{folder}/{world}-{rank}.pt")
+        dist.barrier()
+        dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What each process found. They are started once, for they pay for torch; none is left running."""
+    folder = tmp_path_factory.mktemp("ranks")
+    context = multiprocessing.spawn(rank_of_many, args=(str(folder),), nprocs=max(CUTS), join=False)
+    assert context is not None
+    try:
+        until = time.monotonic() + MOST_SECONDS
+        while not context.join(timeout=1):  # raises with a rank's traceback when one fails
+            assert time.monotonic() < until, "the ranks hang"
+    finally:
+        for process in context.processes:
+            if process.is_alive():
+                process.kill()
+            process.join()
+    return folder
+
+
+@pytest.fixture(params=CUTS)
+def ranks(request: pytest.FixtureRequest, folder: Path) -> list[Found]:
+    return [
+        torch.load(folder / f"{request.param}-{r}.pt", weights_only=False)
+        for r in range(request.param)
+    ]
+
+
+def each(ranks: list[Found], scenario: str) -> list[Found]:
+    return [found[scenario] for found in ranks]
+
+
+def test_sums_and_rows(ranks: list[Found]) -> None:
+    world = len(ranks)
+    rows = torch.cat([torch.arange(6.0).view(3, 2)[: (3, 0, 1)[r]] + 10 * r for r in range(world)])
+    for rank, found in enumerate(each(ranks, "sums")):
+        assert found["sum"].tolist() == [world * (world + 1) / 2, world * 2.0**40]
+        assert torch.equal(found["rows"], rows)
+        assert found["integers"].tolist() == [r for r in range(world) for _ in range(r)]
+        assert found["none"].shape == (0, 4)
+        assert found["world"].tolist() == [rank, world]
+
+
+@pytest.mark.parametrize("case", ["all", "last_out", "flat"])
+def test_synchronised_batch_norm_is_one_norm_over_the_whole_batch(
+    ranks: list[Found], case: str
+) -> None:
+    world = len(ranks)
+    rows = sum(CUTS[world])
+    counted = rows - (CUTS[world][-1] if case == "last_out" else 0)
+    shape = (4,) if case == "flat" else (4, 3, 3)
+    norm = normal(nn.BatchNorm1d(4) if case == "flat" else nn.BatchNorm2d(4)).double()
+    x = (drawn(rows, *shape) * 2 + 1000).double()[:counted].requires_grad_()
+    out = norm(x)
+    out.backward(drawn(rows, *shape, seed=1).double()[:counted])
+    found = [rank["batch_norm"][case] for rank in ranks]
+    outs, grads = torch.cat([f["out"] for f in found]), torch.cat([f["x_grad"] for f in found])
+    close = {"rtol": 1e-4, "atol": 2e-3}  # at a mean of 1000 float32 itself has 6e-5
+    torch.testing.assert_close(outs[:counted].double(), out.detach(), **close)
+    torch.testing.assert_close(grads[:counted].double(), x.grad, **close)
+    assert not grads[counted:].any() and torch.isfinite(outs).all()
+    for rank in found:
+        for mine, parameter in zip(rank["parameters"], norm.parameters(), strict=True):
+            torch.testing.assert_close(mine.double(), parameter.grad, **close)
+        for mine, buffer in zip(rank["buffers"], norm.buffers(), strict=True):
+            torch.testing.assert_close(mine.double(), buffer.double(), rtol=1e-5, atol=1e-4)
+        assert all(
+            torch.equal(a, b) for a, b in zip(rank["buffers"], found[0]["buffers"], strict=True)
+        )
+    expected = norm.eval()(x).detach()
+    torch.testing.assert_close(
+        torch.cat([f["eval"] for f in found])[:counted].double(), expected, **close
+    )
+
+
+def test_gradients_of_uneven_ranks_are_those_of_the_whole_batch(ranks: list[Found]) -> None:
+    task = Pairs()
+    for step in task.losses(drawn(sum(CUTS[len(ranks)]), 3)):
+        step.loss.backward()
+    for found in each(ranks, "gradients"):
+        assert (found["wrapped"], found["plain"]) == (["one", "two"], "Linear")
+        for mine, parameter in zip(found["grads"], task.parameters(), strict=True):
+            torch.testing.assert_close(mine, parameter.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_a_rank_that_only_keeps_step_adds_nothing(ranks: list[Found]) -> None:
+    task = Pairs()
+    for step in task.losses(torch.cat([drawn(4, 3, seed=rank) for rank in range(len(ranks) - 1)])):
+        step.loss.backward()
+    for found in each(ranks, "keeping_step"):
+        for mine, parameter in zip(found["grads"], task.parameters(), strict=True):
+            torch.testing.assert_close(mine, parameter.grad, rtol=1e-5, atol=1e-6)
+
+
+def test_meters_are_means_over_the_global_batch_and_ranks_agree(ranks: list[Found]) -> None:
+    cuts = CUTS[len(ranks)]
+    for found in each(ranks, "meters"):
+        for step in range(3):
+            mean = sum(n * (rank + step) for rank, n in enumerate(cuts)) / sum(cuts)
+            assert found["rows"][step] == {"step": step, "loss": pytest.approx(mean)}
+        assert found["rows"][3]["loss"] == 7.0
+        assert found["wishes"] == (True, False), "one rank's wish is everybody's"
+        assert found["every"] == ranks[0]["meters"]["every"]
+
+
+@pytest.mark.parametrize("name", ["accuracy", "regression", "samples"])
+def test_scores_are_those_of_one_process(ranks: list[Found], name: str) -> None:
+    # Of two ranks the second is the last one, which has no row.
+    expected = evaluated(name, slice(0, 12 if len(ranks) == 3 else 10))
+    for found in each(ranks, "scores"):
+        assert found[name] == pytest.approx(expected, rel=1e-5)
+
+
+def test_alone_everything_is_itself() -> None:
+    rows = torch.arange(4.0)
+    assert parallel.summed(rows) is rows and parallel.gathered_rows(rows) is rows
+    assert (parallel.rank(), parallel.world_size()) == (0, 1)
+    assert parallel.wrap(Pairs()) == {}
+    parallel.barrier()
