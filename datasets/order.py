@@ -99,6 +99,10 @@ class Plan:
         """Steps of an epoch on every rank, the ragged one included."""
         return self.full_steps + (self.ragged > 0)
 
+    def rows_at(self, step: int) -> int:
+        """Rows of the global batch at a step of the epoch."""
+        return self.batch if step < self.full_steps else self.ragged
+
 
 def slots(plan: Plan, rank: int, world: int, batch: int | None = None) -> tuple[int, int]:
     """The slots first .. last-1 of a batch that this rank fills; `batch` is the ragged one's size.

@@ -45,10 +45,11 @@ class Batch:
         moved = {n: column.to(device, non_blocking=True) for n, column in self.columns.items()}
         return Batch(moved, self.key, self.weightless)
 
-    def chunks(self, size: int) -> Iterator[Batch]:
-        """Views of at most `size` rows, in order, for gradient accumulation."""
-        for start in range(0, len(self), size):
-            part = {name: column[start : start + size] for name, column in self.columns.items()}
+    def chunks(self, num: int) -> Iterator[Batch]:
+        """`num` views of near equal size, in order, for gradient accumulation."""
+        bounds = [part * len(self) // num for part in range(num + 1)]
+        for start, stop in zip(bounds, bounds[1:], strict=False):
+            part = {name: column[start:stop] for name, column in self.columns.items()}
             yield Batch(part, self.key, self.weightless)
 
 

@@ -198,12 +198,7 @@ class Training:
         rows = 0 if batch.weightless else len(batch)
         self.waited += waited
         self.trained += waited + time.perf_counter() - start
-        total = (
-            stage.plan.batch
-            if step % stage.steps_per_epoch < stage.plan.full_steps
-            else stage.plan.ragged
-        )
-        self.samples += total
+        self.samples += stage.plan.rows_at(step % stage.steps_per_epoch)
         row = {
             "step": self.step,
             "split": "train",

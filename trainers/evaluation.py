@@ -53,12 +53,13 @@ class Evaluation:
         chosen = {key: evaluators[key] for key in keys}
         rows: list[Predictions] = []
         task = stage.task
+        parallel.share_buffers(task)
         task.eval()
         try:
             for outputs, batch in self._predicted(stage, task, split):
                 for key in list(chosen):
                     needs = rooms.door("evals", self.recipe.evals[key].name).constants["NEEDS"]
-                    if set(needs) <= set(outputs):
+                    if set(needs) <= {*outputs, *batch.columns}:
                         chosen[key].update(outputs, batch)
                     else:  # a phase of another kind: pretraining has no logits to judge
                         del chosen[key]

@@ -59,7 +59,7 @@ class Meter:
             values = torch.stack([logs[name] for _, logs, _ in self._steps for name in names])
             weights = torch.tensor([[float(rows)] for _, _, rows in self._steps])
             # A rank that only keeps step must not spoil the means of the others.
-            means = values.double().cpu().view(len(self._steps), len(names))
+            means = values.cpu().double().view(len(self._steps), len(names))
             sums = torch.cat(
                 [torch.where(weights > 0, means * weights, 0.0), weights.double()], dim=1
             )

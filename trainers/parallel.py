@@ -57,16 +57,20 @@ def _device() -> torch.device:
     return torch.device("cpu")
 
 
-def wrap(task: nn.Module) -> dict[str, DistributedDataParallel]:
-    """Each child of the task that learns, in DDP. Children, not the task: a task's own methods run as they are."""
+def wrap(task: nn.Module, *, share_buffers: bool) -> dict[str, DistributedDataParallel]:
+    """Each child of the task that learns, in DDP. Children, not the task: a task's own methods run as they are.
+
+    `share_buffers` gives every rank rank 0's buffers before each forward pass, for plain batch norm. Our synchronised
+    one keeps them equal by itself and saves that collective.
+    """
     if world_size() == 1:
         return {}
+    assert not list(task.parameters(recurse=False)), "a task's own parameters belong into a child"
     wrapped = {}
     for name, child in task.named_children():
         if any(p.requires_grad for p in child.parameters()):
-            # Buffers are synchronised by our batch norm or not at all; broadcasting them costs a collective a step.
-            # gloo must not be given CUDA ids, so device_ids stays None: each rank holds one device anyway.
-            wrapped[name] = DistributedDataParallel(child, broadcast_buffers=False)
+            # device_ids stays None: each rank holds one device, and gloo must not be given CUDA ids.
+            wrapped[name] = DistributedDataParallel(child, broadcast_buffers=share_buffers)
     return wrapped
 
 
@@ -80,6 +84,15 @@ def through(task: nn.Module, wrapped: dict[str, DistributedDataParallel]) -> Ite
     finally:
         for name, child in wrapped.items():
             setattr(task, name, child.module)
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Give every rank rank 0's buffers: what is evaluated is then what is saved."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            shared = buffer.to(_device())
+            dist.broadcast(shared, src=0)
+            buffer.copy_(shared)
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):

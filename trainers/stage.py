@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from datasets import order
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.stream import Batch
@@ -48,7 +49,7 @@ class Stage:
         self.sync_norms = [m for m in self.task.modules() if isinstance(m, parallel.SyncBatchNorm)]
         self._check_accumulation()
         # After freezing: DDP waits for a gradient of every parameter that learns when it wraps.
-        self.wrapped = parallel.wrap(self.task)
+        self.wrapped = parallel.wrap(self.task, share_buffers=not recipe.scale.sync_bn)
         networks = self.task.networks()
         self.optimizers = {
             name: _optimizer(optim, networks[name], f"phases.{index}.optim.{name}")
@@ -78,16 +79,13 @@ class Stage:
         `step` counts within the phase, `scores` are the phase's evaluations so far (more is better).
         """
         self._set_lr(step, scores)
-        total = (
-            self.plan.batch
-            if step % self.steps_per_epoch < self.plan.full_steps
-            else self.plan.ragged
-        )
+        total = self.plan.rows_at(step % self.steps_per_epoch)
         for norm in self.sync_norms:
             norm.counted = not batch.weightless
         with parallel.through(self.task, self.wrapped) if self.wrapped else nullcontext():
-            if self.micro_batch and len(batch) > self.micro_batch:
-                return self._accumulate(batch, total)
+            num_chunks = self._num_chunks(total)
+            if num_chunks > 1:
+                return self._accumulate(batch, total, num_chunks)
             return self._once(batch, total)
 
     def lr(self) -> dict[str, float]:
@@ -110,16 +108,23 @@ class Stage:
             logs |= _named(step)
         return logs
 
-    def _accumulate(self, batch: Batch, total: int) -> Logs:
+    def _num_chunks(self, total: int) -> int:
+        """Micro-batches of a step, the same on every rank, or collectives in the forward pass would not meet."""
+        if not self.micro_batch:
+            return 1
+        world = parallel.world_size()
+        shares = [order.slots(self.plan, rank, world, total) for rank in range(world)]
+        rows = [last - first for first, last in shares]
+        return max(1, min(-(-max(rows) // self.micro_batch), min(rows)))
+
+    def _accumulate(self, batch: Batch, total: int, num_chunks: int) -> Logs:
         """Gradients of micro-batches summed, then one optimizer step: the same as the whole batch but for batch norm."""
         optimizer = self.optimizers["main"]
         optimizer.zero_grad(set_to_none=True)
-        assert self.micro_batch
-        chunks = list(batch.chunks(self.micro_batch))
         means: Logs = {}
-        for number, chunk in enumerate(chunks):
+        for number, chunk in enumerate(batch.chunks(num_chunks)):
             with ExitStack() as stack:
-                if number < len(chunks) - 1:
+                if number < num_chunks - 1:
                     for child in self.wrapped.values():
                         stack.enter_context(child.no_sync())
                 step = self._next(self.task.training_step(chunk))

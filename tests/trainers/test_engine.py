@@ -433,6 +433,12 @@ def test_the_gan_and_the_curve_run_through(local: Places) -> None:
         assert last.step == 3 and math.isfinite(last.scores[f"test/{metric}"])
 
 
+def test_an_evaluator_of_other_data_gives_nothing(digits: Recipe, local: Places) -> None:
+    """Classification has a prediction, but no `y` to regress on."""
+    *_, last = fit(digits.override({"evals.regression": {}, "phases.0.epochs": 1}), local())
+    assert "val/accuracy" in last.scores and "val/rmse" not in last.scores
+
+
 def write_golden() -> None:
     """The first losses of the `digits` fixture on this machine -> golden.json."""
     import tempfile

@@ -19,7 +19,7 @@ from trainers.task import Figure, Finding, Scalar, Table
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-NEEDS = ("logits",)
+NEEDS = ("logits", "label")
 SCORES = (
     "accuracy",
     "top5",

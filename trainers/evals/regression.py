@@ -15,7 +15,7 @@ from trainers.task import Figure, Finding, Scalar
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-NEEDS = ("prediction",)
+NEEDS = ("prediction", "x", "y")
 SCORES = ("rmse", "mae", "r2")
 _DRAWN = 2_000
 

@@ -22,7 +22,7 @@ from trainers.task import Figure, Finding, Scalar
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-NEEDS = ("sample",)
+NEEDS = ("sample", "image")
 SCORES = ("sliced_wasserstein",)
 _DIRECTIONS = 128
 
