@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,6 @@ from trainers import build, checkpoint, evaluation
 from trainers.build import Shape
 from trainers.describe import without_weights
 from trainers.evaluation import Evaluation
-from trainers.inputs import Inputs
 from trainers.stage import Stage
 from trainers.task import Finding
 
@@ -81,13 +80,8 @@ class Saved:
         shape = self.shape
         if not shape.size:
             raise Refusal("this run was trained on a table, not on pictures", path=self.run.url)
-        inputs = Inputs(
-            stored_channels=shape.stored[2],
-            channels=shape.channels,
-            size=shape.size,
-            mean=list(shape.mean),
-            std=list(shape.std),
-        )
+        # Pictures may come in any size here, so the size is always given.
+        inputs = build.inputs(replace(shape, stored=(0, 0, shape.stored[2])))
         return lambda picture: inputs(_pixels(picture, shape)[None])[0]
 
     def predict(self, images: Sequence[Any]) -> pd.DataFrame:
@@ -136,8 +130,7 @@ class Saved:
         plan = Plan(rows, data.batch, data.lanes or min(data.batch, 64), data.tail)
         stage = Stage(recipe, index, network, plan=plan, device=device, bf16=False)
         checkpoint.load_task(self.url, stage.task, network)
-        inputs = build.inputs(self.shape).to(device)
-        runner = Evaluation(recipe, self.shape, dataset, inputs, device)
+        runner = Evaluation(recipe, self.shape, dataset, build.readying(self.shape, device))
         return runner.run(stage, split, list(recipe.evals), predictions=True)
 
 

@@ -61,8 +61,8 @@ def device_type(scale: Scale) -> torch.device:
     return torch.device(kind)
 
 
-def train(recipe: Recipe, folder: str, num_workers: int, *, bar: Bar, signals: list[int]) -> int:
-    """Drive a run on Ray workers to its end; how often the group was restarted.
+def train(recipe: Recipe, folder: str, num_workers: int, *, bar: Bar, signals: list[int]) -> None:
+    """Drive a run on Ray workers to its end.
 
     Dead workers (killed, out of memory, lost nodes) are replaced and the run goes on from the newest complete
     checkpoint of its folder; an exception in our code or the user's is raised at once, since it would only come again.
@@ -76,7 +76,7 @@ def train(recipe: Recipe, folder: str, num_workers: int, *, bar: Bar, signals: l
     for restart in range(MOST_RESTARTS + 1):
         try:
             follower.during(lambda: _fit(recipe, folder, num_workers, resources, device))
-            return restart
+            return
         except TrainingFailedError as error:
             cause = _cause(error)
             if cause is not None:

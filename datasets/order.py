@@ -135,6 +135,12 @@ def rows(plan: Plan, line: Integers, step: int, rank: int, world: int) -> Intege
     return line.take(starts + step * widths)
 
 
+def table(plan: Plan, line: Integers, rank: int, world: int) -> Integers:
+    """`rows` of all full steps at once: (full steps, slots of the rank)."""
+    starts, widths = _lanes(plan, rank, world)
+    return line.take(starts + np.arange(plan.full_steps)[:, None] * widths)
+
+
 @functools.lru_cache(maxsize=64)
 def _lanes(plan: Plan, rank: int, world: int) -> tuple[Integers, Integers]:
     """Per slot of the rank: its place in the line at step 0, and how far it moves each step."""
@@ -184,12 +190,16 @@ def locate(global_step: int, lengths: Sequence[tuple[int, int]]) -> tuple[int, i
 
 def key(*parts: int | str) -> int:
     """The 64-bit root of a draw; depends on every part and on their order."""
-    state = _START
+    return extended(_START, *parts)
+
+
+def extended(root: int, *parts: int | str) -> int:
+    """A key continued: `extended(key(a), b)` is `key(a, b)`, without mixing `a` again."""
     for part in parts:
         if isinstance(part, str):
             part = int.from_bytes(hashlib.sha256(part.encode()).digest()[:8], "little")
-        state = _mix((state ^ _mix(int(part) + _GOLDEN)) + _GOLDEN)
-    return state
+        root = _mix((root ^ _mix(int(part) + _GOLDEN)) + _GOLDEN)
+    return root
 
 
 def uniform(key: int, ids: ArrayLike, draw: int | Integers) -> NDArray[np.float64]:

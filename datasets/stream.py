@@ -5,6 +5,7 @@ Images stay uint8 NHWC; normalising happens on the device.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -42,13 +43,16 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on a device, without waiting where memory is pinned."""
+        device = torch.device(device)
+        if self.columns["id"].device == device:
+            return self
         moved = {n: column.to(device, non_blocking=True) for n, column in self.columns.items()}
         return Batch(moved, self.key, self.weightless)
 
     def chunks(self, num: int) -> Iterator[Batch]:
         """`num` views of near equal size, in order, for gradient accumulation."""
         bounds = [part * len(self) // num for part in range(num + 1)]
-        for start, stop in zip(bounds, bounds[1:], strict=False):
+        for start, stop in itertools.pairwise(bounds):
             part = {name: column[start:stop] for name, column in self.columns.items()}
             yield Batch(part, self.key, self.weightless)
 
@@ -87,21 +91,25 @@ class TrainStream:
 
     def epoch(self, phase: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches of the steps from `start` on; a function of (seed, phase, epoch) and the rank."""
-        plan, rank, world = self.plan, self.rank, self.world
+        plan, root = self.plan, order.key(self.seed, phase, epoch)
         line = order.line(plan.rows, seed=self.seed, phase=phase, epoch=epoch)
         # What happens to a sample depends on the epoch, not on the step that it falls into.
-        keys = _keys(order.key(self.seed, phase, epoch), self.transforms)
-        for step in range(start, plan.steps):
-            rows = order.rows(plan, line, step, rank, world)
+        keys = _keys(root, self.transforms)
+        # The whole epoch's rows in one go: step by step the arithmetic costs as much as the gather.
+        table = order.table(plan, line, self.rank, self.world)
+        for step in range(start, plan.full_steps):
+            yield self._batch(table[step], keys, order.extended(root, step))
+        if plan.ragged and start <= plan.full_steps:
+            step = plan.full_steps
+            rows = order.rows(plan, line, step, self.rank, self.world)
             weightless = not len(rows)
             if weightless:
                 rows = line[plan.full_steps * plan.batch :][:1]
-            columns = {name: values.take(rows, axis=0) for name, values in self._columns.items()}
-            yield Batch(
-                _tensors(columns, self.transforms, keys),
-                order.key(self.seed, phase, epoch, step),
-                weightless,
-            )
+            yield self._batch(rows, keys, order.extended(root, step), weightless)
+
+    def _batch(self, rows: Array, keys: Sequence[int], key: int, weightless: bool = False) -> Batch:
+        columns = {name: values.take(rows, axis=0) for name, values in self._columns.items()}
+        return Batch(_tensors(columns, self.transforms, keys), key, weightless)
 
 
 class EvalStream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from torch import nn
 from datasets import order, pack
 from datasets.refusal import Refusal
 from datasets.shards import Manifest
+from datasets.stream import Batch
 from trainers import library, rooms
 from trainers.inputs import Inputs
 from trainers.recipe import Data, Recipe
@@ -139,17 +141,23 @@ def transforms(data: Data) -> list[Transform]:
     ]
 
 
-def inputs(shape: Shape) -> nn.Module:
-    """Stored pixels -> the model's input; nothing to do for a table."""
-    if not shape.size:
-        return nn.Identity()
+def inputs(shape: Shape, device: torch.device | str = "cpu") -> Inputs:
+    """Stored pixels -> the model's input."""
     return Inputs(
         stored_channels=shape.stored[2],
         channels=shape.channels,
         size=None if shape.stored[:2] == (shape.size, shape.size) else shape.size,
         mean=list(shape.mean),
         std=list(shape.std),
+        device=device,
     )
+
+
+def readying(shape: Shape, device: torch.device) -> Callable[[Batch], Batch]:
+    """What makes a batch ready for the model: moved to the device, its pictures made floats."""
+    if shape.size:
+        return inputs(shape, device).ready
+    return lambda batch: batch.to(device)
 
 
 @contextmanager

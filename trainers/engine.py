@@ -11,8 +11,9 @@ import logging
 import os
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 import torch
 
@@ -23,7 +24,7 @@ from datasets.stream import Batch, TrainStream
 from trainers import build, checkpoint, evaluation, parallel
 from trainers.checkpoint import State
 from trainers.evaluation import Evaluation
-from trainers.meter import Meter, Wishes
+from trainers.meter import Done, Meter, Wishes
 from trainers.recipe import Recipe
 from trainers.session import Session
 from trainers.stage import Stage, length
@@ -34,12 +35,11 @@ logger = logging.getLogger(__name__)
 Command = Literal["save", "stop"]
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What happened at a step: nothing worth telling, an evaluation, a checkpoint."""
 
     step: int
-    scores: Mapping[str, float] = field(default_factory=dict)
+    scores: Mapping[str, float] = MappingProxyType({})
     checkpoint: str | None = None
 
 
@@ -69,8 +69,10 @@ class Training:
         if self.device.type == "cuda":
             self.model = self.model.to(memory_format=torch.channels_last)
         self.bf16 = uses_bf16(recipe, self.device)
-        self.inputs = build.inputs(self.shape).to(self.device)
-        self.evaluation = Evaluation(recipe, self.shape, self.dataset, self.inputs, self.device)
+        self.ready = build.readying(self.shape, self.device)
+        self.evaluation = Evaluation(recipe, self.shape, self.dataset, self.ready)
+        self.draws = order.key(recipe.seed, "step")
+        self.save_every = recipe.keep.every_steps
         lengths = tuple(length(p, q) for p, q in zip(recipe.phases, self.plans, strict=True))
         self.latest = session.latest()
         self.state = State(0, lengths, recipe=recipe.identity(self.digest), commit=_commit())
@@ -157,8 +159,9 @@ class Training:
             ):
                 self._train_step(stage, next_timed(batches), step)
                 last = self.step - before == self.lengths[index][1]
-                wishes = self._flush(force=last or (step + 1) % steps_per_epoch == 0)
-                scores = self._evaluate(stage, epoch, step, last)
+                keys = self._due(epoch, last) if last or (step + 1) % steps_per_epoch == 0 else []
+                wishes = self._flush(force=last or bool(keys))
+                scores = self._evaluate(stage, epoch, keys) if keys else {}
                 if scores and self._exhausted(index):
                     self.lengths[index] = (steps_per_epoch, self.step - before)
                     last = True
@@ -191,25 +194,26 @@ class Training:
         batch, waited = timed
         start = time.perf_counter()
         # No generator's state is ever saved: what a step draws is a function of (seed, step, rank).
-        seed_step(order.key(self.recipe.seed, "step", self.step, self.session.rank), self.device)
-        batch = evaluation.ready_on(self.device, self.inputs, batch)
+        seed_step(order.extended(self.draws, self.step, self.session.rank), self.device)
+        batch = self.ready(batch)
         logs = stage.spend(batch, step, self._phase_scores(stage.index))
         self.step += 1
         rows = 0 if batch.weightless else len(batch)
         self.waited += waited
         self.trained += waited + time.perf_counter() - start
         self.samples += stage.plan.rows_at(step % stage.steps_per_epoch)
-        row = {
-            "step": self.step,
-            "split": "train",
-            "phase": stage.index,
-            "epoch": step // stage.steps_per_epoch,
-            **stage.lr(),
-            "seconds": self.trained,
-            "wait_seconds": self.waited,
-            "samples": self.samples,
-        }
-        self.meter.add(row, logs, rows)
+        done = Done(
+            step=self.step,
+            phase=stage.index,
+            epoch=step // stage.steps_per_epoch,
+            lrs=stage.lrs,
+            seconds=self.trained,
+            wait_seconds=self.waited,
+            samples=self.samples,
+            logs=logs,
+            rows=rows,
+        )
+        self.meter.add(done)
 
     def _phase_scores(self, index: int) -> tuple[float, ...]:
         """Kept-metric scores of a phase so far, more is better."""
@@ -236,16 +240,15 @@ class Training:
             kept = [row for row in rows if row["step"] % every == 0]
             self.track.write([_with_rate(row, rows) for row in kept])
 
-    def _evaluate(self, stage: Stage, epoch: int, step: int, last: bool) -> dict[str, float]:
-        """Validation scores of the evaluators that are due after this step."""
-        ends = (step + 1) % stage.steps_per_epoch == 0
-        keys = [
-            key
-            for key, part in self.recipe.evals.items()
-            if part.on == "val" and (last or (ends and (epoch + 1) % part.every == 0))
-        ]
-        if not keys or not self._has("val"):
-            return {}
+    def _due(self, epoch: int, last: bool) -> list[str]:
+        """Evaluators that look at the validation split at the end of an epoch, or of the phase."""
+        if not self._has("val"):
+            return []
+        evals = self.recipe.evals.items()
+        return [k for k, e in evals if e.on == "val" and (last or (epoch + 1) % e.every == 0)]
+
+    def _evaluate(self, stage: Stage, epoch: int, keys: list[str]) -> dict[str, float]:
+        """Validation scores of the evaluators that are due."""
         found, _ = self.evaluation.run(stage, "val", keys)
         scores = evaluation.scores(found, "val")
         kept = self.recipe.keep.metric
@@ -284,8 +287,7 @@ class Training:
         return len(scores) - 1 - scores.index(max(scores)) >= patience
 
     def _save_due(self) -> bool:
-        every = self.recipe.keep.every_steps
-        return bool(every and self.step % every == 0)
+        return bool(self.save_every and self.step % self.save_every == 0)
 
     def _seconds_due(self) -> bool:
         every = self.recipe.keep.every_seconds
@@ -296,9 +298,8 @@ class Training:
         url = checkpoint.folder(self.session.folder, self.step)
         if self.saved_at == self.step:
             return url
-        if len(
-            self.meter
-        ):  # what is resumed from here is not done again, so its rows must be written
+        # What is resumed from here is not done again, so its rows must be written.
+        if len(self.meter):
             self._write(self.meter.flush(stop=False, save=False)[0])
         if self.session.rank == 0:
             assert self.track

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,13 +14,10 @@ from datasets.shards import Dataset
 from datasets.stream import Batch, EvalStream
 from trainers import build, parallel, rooms
 from trainers.build import Shape
-from trainers.inputs import Inputs
 from trainers.recipe import Recipe
 from trainers.task import Figure, Finding, Scalar, Table, Task
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from trainers.stage import Stage
     from trainers.track import Track
 
@@ -38,11 +35,10 @@ class Evaluation:
         recipe: Recipe,
         shape: Shape,
         dataset: Dataset,
-        inputs: nn.Module,
-        device: torch.device,
+        ready: Callable[[Batch], Batch],
     ) -> None:
         self.recipe, self.shape, self.dataset = recipe, shape, dataset
-        self.inputs, self.device = inputs, device
+        self.ready = ready
         self.batch = max(1, min(EVAL_ROWS, recipe.scale.micro_batch or EVAL_ROWS))
 
     def run(
@@ -86,19 +82,13 @@ class Evaluation:
             stream = EvalStream(self.dataset, split, batch=1)
         with torch.no_grad():
             for batch in stream:
-                ready = ready_on(self.device, self.inputs, batch)
+                ready = self.ready(batch)
                 with stage.autocast():
                     outputs = task.predict(ready)
                 if idle:
                     yield {name: o[:0] for name, o in outputs.items()}, _without_rows(ready)
                     return
                 yield outputs, ready
-
-
-def ready_on(device: torch.device, inputs: nn.Module, batch: Batch) -> Batch:
-    """The batch on the device, its pictures made floats."""
-    batch = batch.to(device)
-    return inputs.batch(batch) if isinstance(inputs, Inputs) else batch
 
 
 def _without_rows(batch: Batch) -> Batch:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from datasets.refusal import Refusal
 from datasets.stream import Batch
 
 
-class Inputs(nn.Module):
-    """`image` uint8 (B, H, W, C) -> float32 (B, C', S, S), (pixel / 255 - mean) / std; other columns pass."""
+class Inputs:
+    """`image` uint8 (B, H, W, C) -> float32 (B, C', S, S), (pixel / 255 - mean) / std, on a device.
+
+    A plain object, not a module: it runs in every step, where a module's machinery costs more than the arithmetic.
+    """
 
     def __init__(
         self,
@@ -23,30 +24,28 @@ class Inputs(nn.Module):
         size: int | None,
         mean: list[float],
         std: list[float],
+        device: torch.device | str = "cpu",
     ) -> None:
-        super().__init__()
         if stored_channels != channels and stored_channels != 1:
             raise Refusal(
                 f"the model takes {channels} channels, the pictures have {stored_channels}",
                 path="model",
                 remedy="choose a model that takes them",
             )
-        self.channels, self.size = channels, size
-        mean_C, std_C = torch.tensor(mean), torch.tensor(std)
         if len(mean) not in (1, channels) or len(mean) != len(std):
             raise Refusal(
                 f"mean and std need one value or {channels}, not {len(mean)} and {len(std)}",
                 path="data.mean",
                 value=mean,
             )
-        self.register_buffer("scale", (1 / (255 * std_C)).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("shift", (-mean_C / std_C).view(1, -1, 1, 1), persistent=False)
-        self.scale: Tensor
-        self.shift: Tensor
+        self.channels, self.size, self.device = channels, size, torch.device(device)
+        mean_C, std_C = torch.tensor(mean), torch.tensor(std)
+        self.scale = (1 / (255 * std_C)).view(1, -1, 1, 1).to(self.device)
+        self.shift = (-mean_C / std_C).view(1, -1, 1, 1).to(self.device)
 
-    def forward(self, image_BHWC: Tensor) -> Tensor:
+    def __call__(self, image_BHWC: Tensor) -> Tensor:
         # A permuted NHWC tensor is channels-last already: no copy beyond the cast.
-        x = image_BHWC.permute(0, 3, 1, 2).to(self.scale.dtype)
+        x = image_BHWC.permute(0, 3, 1, 2).float()
         if self.size is not None and x.shape[-2:] != (self.size, self.size):
             size = (self.size, self.size)
             x = F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
@@ -56,8 +55,7 @@ class Inputs(nn.Module):
             return x * self.scale + self.shift
         return x.mul_(self.scale).add_(self.shift)
 
-    def batch(self, batch: Batch) -> Batch:
-        """The batch with its pictures made ready."""
-        if "image" not in batch.columns:
-            return batch
-        return replace(batch, columns={**batch.columns, "image": self(batch["image"])})
+    def ready(self, batch: Batch) -> Batch:
+        """The batch on the device, its pictures made floats."""
+        batch = batch.to(self.device)
+        return Batch({**batch.columns, "image": self(batch["image"])}, batch.key, batch.weightless)

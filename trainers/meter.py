@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +24,33 @@ class Wishes:
     save: bool
 
 
+class Done(NamedTuple):
+    """A step as it was done; a tuple, because a step is made at every step and turned into a row only here."""
+
+    step: int
+    phase: int
+    epoch: int
+    lrs: dict[str, float]
+    seconds: float  # training so far, waiting included
+    wait_seconds: float
+    samples: int
+    logs: dict[str, Tensor]  # means over this rank's rows, still on the device
+    rows: int
+
+    def row(self) -> Row:
+        """What is known of the step without looking at the device."""
+        return {
+            "step": self.step,
+            "split": "train",
+            "phase": self.phase,
+            "epoch": self.epoch,
+            **self.lrs,
+            "seconds": self.seconds,
+            "wait_seconds": self.wait_seconds,
+            "samples": self.samples,
+        }
+
+
 class Meter:
     """Collects steps; `flush` gives their rows and what any rank wishes.
 
@@ -32,12 +59,11 @@ class Meter:
 
     def __init__(self) -> None:
         self.every = 1
-        self._steps: list[tuple[Row, dict[str, Tensor], int]] = []
+        self._steps: list[Done] = []
         self._since = time.perf_counter()
 
-    def add(self, row: Row, logs: dict[str, Tensor], rows: int) -> None:
-        """One step: what is known already, the means still on the device, and how many samples they are over."""
-        self._steps.append((row, logs, rows))
+    def add(self, done: Done) -> None:
+        self._steps.append(done)
 
     def __len__(self) -> int:
         """Steps since the last flush, the same on every rank."""
@@ -53,24 +79,23 @@ class Meter:
         num_steps = max(1, len(self._steps))
         proposal = int(SECONDS * num_steps / max(1e-6, now - self._since))
         self._since = now
-        names = sorted({name for _, logs, _ in self._steps for name in logs})
+        names = sorted({name for done in self._steps for name in done.logs})
         sums = torch.zeros(len(self._steps), len(names) + 1, dtype=torch.float64)
         if self._steps:
-            values = torch.stack([logs[name] for _, logs, _ in self._steps for name in names])
-            weights = torch.tensor([[float(rows)] for _, _, rows in self._steps])
+            values = torch.stack([done.logs[name] for done in self._steps for name in names])
+            weights = torch.tensor([[float(done.rows)] for done in self._steps])
             # A rank that only keeps step must not spoil the means of the others.
-            means = values.cpu().double().view(len(self._steps), len(names))
+            local = values.cpu().double().view(len(self._steps), len(names))
             sums = torch.cat(
-                [torch.where(weights > 0, means * weights, 0.0), weights.double()], dim=1
+                [torch.where(weights > 0, local * weights, 0.0), weights.double()], dim=1
             )
         wishes = sums.new_tensor([stop, save, proposal if parallel.rank() == 0 else 0])
         total = parallel.summed(torch.cat([sums.flatten(), wishes]))
         sums, wishes = total[:-3].view_as(sums), total[-3:]
         self.every = min(MOST_STEPS, max(1, int(wishes[2])))
         rows = []
-        for (row, _, _), line in zip(self._steps, sums.tolist(), strict=True):
-            rows.append(
-                {**row, **{n: v / max(line[-1], 1.0) for n, v in zip(names, line, strict=False)}}
-            )
+        for done, line in zip(self._steps, sums.tolist(), strict=True):
+            means = {n: v / max(line[-1], 1.0) for n, v in zip(names, line, strict=False)}
+            rows.append({**done.row(), **means})
         self._steps = []
         return rows, Wishes(stop=bool(wishes[0]), save=bool(wishes[1]))

@@ -14,7 +14,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from datasets.ranges import Divisor, Probability, Share
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: one is made at every step, and frozen ones cost thrice
 class Progress:
     """Where a phase stands before a step: `step` of `steps`, and the validation scores so far (more is better)."""
 

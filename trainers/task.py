@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -14,8 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One backward pass and one optimizer step.
 
     `loss` is the mean over this rank's samples, `weight` its denominator where that is not the number of samples
@@ -25,7 +25,7 @@ class Step:
     loss: Tensor
     optim: str = "main"
     weight: Tensor | None = None
-    logs: Mapping[str, Tensor] = field(default_factory=dict)
+    logs: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class Task(nn.Module):

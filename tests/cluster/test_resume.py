@@ -119,6 +119,21 @@ def test_a_run_interrupted_thrice_ends_as_one_never_interrupted(
     assert [path.name for path in tmp_path.iterdir()] == [folder.name]
 
 
+def test_metrics_reach_as_far_as_every_checkpoint(tmp_path: Path) -> None:
+    """A process that is killed right after a checkpoint would otherwise leave a gap for ever."""
+    recipe = Recipe.load(RECIPE, [*WORDS, "model.width=8", "phases.0.epochs=2"])
+    training = fit(recipe, Local(torch.device("cpu"), str(tmp_path)))
+    for report in training:
+        if report.step == 30:
+            report = training.send("save")
+        if report.checkpoint:
+            assert_rows_up_to(tmp_path, at_least=report.step, at_most=report.step)
+        if report.step == 35:
+            report = training.send("stop")
+            assert_rows_up_to(tmp_path, at_least=35, at_most=35)
+    assert newest(tmp_path) == 35
+
+
 def test_a_finished_run_says_so_and_does_nothing(whole: Run, cli: Any) -> None:
     before = stamps(Path(whole.url))
     began = time.perf_counter()

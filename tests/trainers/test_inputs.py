@@ -8,6 +8,9 @@ import torch.nn.functional as F
 
 from datasets.refusal import Refusal
 from datasets.stream import Batch
+from trainers import build
+from trainers import build
+from trainers.build import Shape
 from trainers.inputs import Inputs
 
 PIXELS = (
@@ -78,16 +81,16 @@ def test_other_columns_pass() -> None:
         key=5,
         weightless=True,
     )
-    ready = made().batch(batch)
+    ready = made().ready(batch)
     assert torch.equal(ready["label"], batch["label"]) and torch.equal(ready["id"], batch["id"])
     assert (ready.key, ready.weightless) == (5, True)
     assert batch["image"].dtype == torch.uint8
+
+
+def test_a_table_is_only_moved() -> None:
     table = Batch({"x": torch.ones(2), "id": torch.arange(2)}, key=0)
-    assert made().batch(table) is table
-
-
-def test_nothing_of_it_is_saved() -> None:
-    assert not made().state_dict() and not list(made().parameters())
+    ready = build.readying(build.Shape(num_classes=1, channels=1, size=0), torch.device("cpu"))
+    assert ready(table) is table
 
 
 @pytest.mark.parametrize(

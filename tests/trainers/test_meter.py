@@ -8,40 +8,67 @@ import pytest
 import torch
 
 from trainers import meter
-from trainers.meter import Meter, Wishes
+from trainers.meter import Done, Meter, Row, Wishes
 
 NONE = Wishes(stop=False, save=False)
+
+
+def done(step: int, logs: dict[str, torch.Tensor], rows: int) -> Done:
+    return Done(
+        step=step,
+        phase=1,
+        epoch=2,
+        lrs={"lr": 0.1},
+        seconds=3.0,
+        wait_seconds=0.5,
+        samples=64 * step,
+        logs=logs,
+        rows=rows,
+    )
+
+
+def known(step: int) -> dict[str, object]:
+    """What a row says beside its means."""
+    return done(step, {}, 0).row()
+
+
+def done(step: int = 0, loss: float = 0.0, rows: int = 1, **more: float) -> Done:
+    logs = {name: torch.tensor(value) for name, value in {"loss": loss, **more}.items()}
+    return Done(step, 0, 0, {"lr": 0.1}, 1.5, 0.5, 64, logs, rows)
+
+
+def row(step: int, **means: float) -> Row:
+    known = {"phase": 0, "epoch": 0, "lr": 0.1, "seconds": 1.5, "wait_seconds": 0.5, "samples": 64}
+    return {"step": step, "split": "train", **known, **means}
 
 
 def test_each_step_has_its_own_means() -> None:
     found = Meter()
     for step in (1, 2, 3):
-        found.add(
-            {"step": step}, {"loss": torch.tensor(step / 2), "accuracy": torch.tensor(1.0)}, rows=64
-        )
+        found.add(done(step, step / 2, rows=64, accuracy=1.0))
     rows, wishes = found.flush(stop=False, save=False)
-    assert rows == [{"step": s, "loss": s / 2, "accuracy": 1.0} for s in (1, 2, 3)]
+    assert rows == [row(s, loss=s / 2, accuracy=1.0) for s in (1, 2, 3)]
     assert wishes == NONE
     assert found.flush(stop=False, save=False) == ([], NONE)
 
 
 def test_a_rank_that_only_keeps_step_gives_no_number() -> None:
     found = Meter()
-    found.add({"step": 1}, {"loss": torch.tensor(math.nan)}, rows=0)
+    found.add(done(1, math.nan, rows=0))
     rows, _ = found.flush(stop=False, save=False)
-    assert rows == [{"step": 1, "loss": 0.0}]
+    assert rows == [row(1, loss=0.0)]
 
 
 def test_a_loss_that_is_no_number_is_told() -> None:
     found = Meter()
-    found.add({"step": 1}, {"loss": torch.tensor(math.nan)}, rows=4)
+    found.add(done(1, math.nan, rows=4))
     assert math.isnan(found.flush(stop=False, save=False)[0][0]["loss"])
 
 
 @pytest.mark.parametrize(("stop", "save"), [(True, False), (False, True), (True, True)])
 def test_wishes_come_back(stop: bool, save: bool) -> None:
     found = Meter()
-    found.add({"step": 1}, {"loss": torch.tensor(1.0)}, rows=4)
+    found.add(done(1, 1.0, rows=4))
     assert found.flush(stop=stop, save=save)[1] == Wishes(stop=stop, save=save)
     assert found.flush(stop=stop, save=save)[1] == Wishes(stop=stop, save=save)
 
@@ -55,7 +82,7 @@ def test_it_flushes_about_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None
     def steps(number: int, seconds_each: float) -> None:
         for _ in range(number):
             now[0] += seconds_each
-            found.add({}, {"loss": torch.tensor(0.0)}, rows=1)
+            found.add(done())
 
     steps(1, 0.01)
     assert found.due

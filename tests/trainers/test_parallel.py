@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from datasets.stream import Batch
 from trainers import parallel, rooms
-from trainers.meter import Meter
+from trainers.meter import Done, Meter
 from trainers.parallel import SyncBatchNorm
 from trainers.stage import scaled
 from trainers.task import Scalar, Step, Task
@@ -105,10 +105,10 @@ class Pairs(Task):
 
 def gradients(rank: int, world: int) -> Found:
     task, rows = Pairs(), sum(CUTS[world])
-    wrapped = parallel.wrap(task)
+    wrapped = parallel.wrap(task, share_buffers=False)
     with parallel.through(task, wrapped):
         for step in task.losses(drawn(rows, 3)[share(rank, world)]):
-            scaled(step, CUTS[world][rank], rows).backward()
+            scaled(step, CUTS[world][rank], rows, world).backward()
     return {
         "grads": [p.grad for p in task.parameters()],
         "wrapped": sorted(wrapped),
@@ -120,24 +120,22 @@ def keeping_step(rank: int, world: int) -> Found:
     """The last rank has no rows of its own in this batch: one that weighs nothing keeps it in step."""
     task = Pairs()
     own = 4 if rank < world - 1 else 0
-    with parallel.through(task, parallel.wrap(task)):
+    with parallel.through(task, parallel.wrap(task, share_buffers=False)):
         x = drawn(4, 3, seed=rank) if own else drawn(1, 3, seed=99) * 1e3
         for step in task.losses(x):
-            scaled(step, own, 4 * (world - 1)).backward()
+            scaled(step, own, 4 * (world - 1), world).backward()
     return {"grads": [p.grad for p in task.parameters()]}
 
 
 def meters(rank: int, world: int) -> Found:
     meter = Meter()
+
+    def add(step: int, loss: float, own: int) -> None:
+        meter.add(Done(step, 0, 0, {}, 0.0, 0.0, 0, {"loss": torch.tensor(loss)}, own))
+
     for step in range(3):
-        meter.add(
-            {"step": step}, {"loss": torch.tensor(float(rank + step))}, rows=CUTS[world][rank]
-        )
-    meter.add(
-        {"step": 3},
-        {"loss": torch.tensor(float("nan") if rank == 0 else 7.0)},
-        rows=0 if rank == 0 else 2,
-    )
+        add(step, float(rank + step), CUTS[world][rank])
+    add(3, float("nan") if rank == 0 else 7.0, 0 if rank == 0 else 2)
     rows, wishes = meter.flush(stop=rank == world - 1, save=False)
     return {"rows": rows, "wishes": (wishes.stop, wishes.save), "every": meter.every}
 
@@ -283,7 +281,8 @@ def test_meters_are_means_over_the_global_batch_and_ranks_agree(ranks: list[Foun
     for found in each(ranks, "meters"):
         for step in range(3):
             mean = sum(n * (rank + step) for rank, n in enumerate(cuts)) / sum(cuts)
-            assert found["rows"][step] == {"step": step, "loss": pytest.approx(mean)}
+            assert found["rows"][step]["step"] == step
+            assert found["rows"][step]["loss"] == pytest.approx(mean)
         assert found["rows"][3]["loss"] == 7.0
         assert found["wishes"] == (True, False), "one rank's wish is everybody's"
         assert found["every"] == ranks[0]["meters"]["every"]
@@ -301,5 +300,5 @@ def test_alone_everything_is_itself() -> None:
     rows = torch.arange(4.0)
     assert parallel.summed(rows) is rows and parallel.gathered_rows(rows) is rows
     assert (parallel.rank(), parallel.world_size()) == (0, 1)
-    assert parallel.wrap(Pairs()) == {}
+    assert parallel.wrap(Pairs(), share_buffers=False) == {}
     parallel.barrier()

@@ -159,8 +159,8 @@ def test_weights_of_its_own_cannot_be_accumulated(
 
 def test_on_one_process_a_loss_is_itself() -> None:
     loss = torch.tensor(2.0)
-    assert scaled(Step(loss), rows=20, total=20) is loss
-    assert scaled(Step(loss, weight=torch.tensor(7.0)), rows=20, total=20) == 2.0
+    assert scaled(Step(loss), rows=20, total=20, world=1) is loss
+    assert scaled(Step(loss, weight=torch.tensor(7.0)), rows=20, total=20, world=1) == 2.0
 
 
 @pytest.mark.parametrize("clip", [0.01, 1e6])
@@ -179,7 +179,7 @@ def test_the_lr_follows_the_schedule(digits: Recipe) -> None:
     found = []
     for step in range(10):
         stage.spend(batch(seed=step), step, ())
-        found.append(stage.lr()["lr"])
+        found.append(stage.lrs["lr"])
     assert found == pytest.approx([0.1] * 5 + [0.05] * 5)
 
 
@@ -188,7 +188,7 @@ def test_two_optimizers_have_a_rate_each() -> None:
     stage = staged(recipe)
     logs = stage.spend(batch(), 0, ())
     rates = {f"{name}_lr": optim.lr for name, optim in recipe.phases[0].optim.items()}
-    assert stage.lr() == rates and set(rates) == {"generator_lr", "critic_lr"}
+    assert stage.lrs == rates and set(rates) == {"generator_lr", "critic_lr"}
     assert {"critic_loss", "generator_loss"} <= set(logs)
 
 
