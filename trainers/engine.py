@@ -220,7 +220,12 @@ class Training:
         if not self.scores:
             return ()
         sign = 1.0 if self.recipe.keep.mode == "max" else -1.0
-        return tuple(sign * score for phase, _, score in self.scores if phase == index)
+        # A score that is no number is the worst: it must not pass for the best that patience waits for.
+        return tuple(
+            sign * score if score == score else -float("inf")
+            for phase, _, score in self.scores
+            if phase == index
+        )
 
     def _flush(self, *, force: bool) -> Wishes:
         """Write down the steps since the last flush; what the ranks agreed to do."""
@@ -338,7 +343,11 @@ class Training:
     def _finish(self, stage: Stage) -> Report:
         """Final scores on the declared checkpoint; the test split is opened here and nowhere else."""
         notes = []
-        best = self._best()
+        best, kept = self._best(), self.recipe.keep.metric
+        if kept and not best:
+            notes.append(
+                f"{kept} was never measured: no checkpoint was chosen, the last one counts."
+            )
         if best and best[0] != self.step:
             url = checkpoint.folder(self.session.folder, best[0])
             checkpoint.load_model(url, self.model)

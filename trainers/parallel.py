@@ -11,6 +11,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from datasets.refusal import Refusal
+
 
 def world_size() -> int:
     """Ranks in the process group, 1 without one."""
@@ -107,9 +109,18 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     @classmethod
     def convert(cls, module: nn.Module) -> None:
         """Turn every batch norm beneath the module into a synchronised one, in place, parameters kept."""
-        for child in module.modules():
-            if isinstance(child, nn.modules.batchnorm._BatchNorm):
+        for name, child in module.named_modules():
+            if type(child) in (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d):
                 child.__class__ = cls
+            elif isinstance(child, nn.modules.batchnorm._BatchNorm) and not isinstance(child, cls):
+                if not (hasattr(child, "act") and hasattr(child, "drop")):
+                    raise Refusal(
+                        f"the batch norm '{name}' is a {type(child).__name__}, which we cannot synchronise",
+                        path="scale.sync_bn",
+                        value=True,
+                        remedy="set scale.sync_bn=false, or use one worker",
+                    )
+                child.__class__ = SyncBatchNormAct
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -136,6 +147,14 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         unbiased = variance * (count / (count - 1).clamp(min=1))
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+
+
+class SyncBatchNormAct(SyncBatchNorm):
+    """timm's batch norms with dropout and activation of their own (`BatchNormAct2d`), synchronised."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        out: Tensor = self.act(self.drop(super().forward(input)))
+        return out
 
 
 def _global_moments(x: Tensor, counted: bool) -> tuple[Tensor, Tensor, Tensor]:

@@ -380,6 +380,7 @@ def test_a_score_that_is_no_number_never_wins(quick: Recipe, local: Places) -> N
     assert training._best() == (4, 0.3), "the first of equals"
     training.scores = [(0, 4, math.nan), (0, 6, 0.1)]
     assert training._best() == (6, 0.1)
+    assert training._phase_scores(0) == (-math.inf, 0.1), "nor does patience wait for it"
     training.close()
 
 

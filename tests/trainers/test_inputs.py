@@ -9,8 +9,6 @@ import torch.nn.functional as F
 from datasets.refusal import Refusal
 from datasets.stream import Batch
 from trainers import build
-from trainers import build
-from trainers.build import Shape
 from trainers.inputs import Inputs
 
 PIXELS = (

@@ -13,25 +13,6 @@ from trainers.meter import Done, Meter, Row, Wishes
 NONE = Wishes(stop=False, save=False)
 
 
-def done(step: int, logs: dict[str, torch.Tensor], rows: int) -> Done:
-    return Done(
-        step=step,
-        phase=1,
-        epoch=2,
-        lrs={"lr": 0.1},
-        seconds=3.0,
-        wait_seconds=0.5,
-        samples=64 * step,
-        logs=logs,
-        rows=rows,
-    )
-
-
-def known(step: int) -> dict[str, object]:
-    """What a row says beside its means."""
-    return done(step, {}, 0).row()
-
-
 def done(step: int = 0, loss: float = 0.0, rows: int = 1, **more: float) -> Done:
     logs = {name: torch.tensor(value) for name, value in {"loss": loss, **more}.items()}
     return Done(step, 0, 0, {"lr": 0.1}, 1.5, 0.5, 64, logs, rows)

@@ -13,6 +13,7 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
+from datasets.refusal import Refusal
 from datasets.stream import Batch
 from trainers import parallel, rooms
 from trainers.meter import Done, Meter
@@ -77,6 +78,17 @@ def batch_norm(rank: int, world: int) -> Found:
             "eval": norm.eval()(x).detach(),
         }
     return found
+
+
+def with_activation(rank: int, world: int) -> Found:
+    """timm's batch norm that is also an activation keeps it when it is synchronised."""
+    from timm.layers import BatchNormAct2d
+
+    holder = nn.Sequential(BatchNormAct2d(4))
+    SyncBatchNorm.convert(holder)
+    rows = sum(CUTS[world])
+    x = drawn(rows, 4, 3, 3)[share(rank, world)]
+    return {"train": holder(x).detach(), "eval": holder.eval()(x).detach()}
 
 
 def normal(norm: nn.Module) -> nn.Module:
@@ -166,7 +178,7 @@ def evaluated(name: str, rows: slice) -> Found:
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
-    for scenario in (sums, batch_norm, gradients, keeping_step, meters, scores)
+    for scenario in (sums, batch_norm, with_activation, gradients, keeping_step, meters, scores)
 }
 
 
@@ -255,6 +267,25 @@ def test_synchronised_batch_norm_is_one_norm_over_the_whole_batch(
     torch.testing.assert_close(
         torch.cat([f["eval"] for f in found])[:counted].double(), expected, **close
     )
+
+
+def test_a_norm_with_an_activation_keeps_it(ranks: list[Found]) -> None:
+    from timm.layers import BatchNormAct2d
+
+    x = drawn(sum(CUTS[len(ranks)]), 4, 3, 3)
+    norm = BatchNormAct2d(4)
+    for mode, expected in (("train", norm(x)), ("eval", norm.eval()(x))):
+        found = torch.cat([rank["with_activation"][mode] for rank in ranks])
+        torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_of_an_unknown_kind_is_refused() -> None:
+    class Odd(nn.BatchNorm2d):
+        def forward(self, input: Tensor) -> Tensor:
+            return super().forward(input).exp()
+
+    with pytest.raises(Refusal, match="Odd"):
+        SyncBatchNorm.convert(nn.Sequential(Odd(3)))
 
 
 def test_gradients_of_uneven_ranks_are_those_of_the_whole_batch(ranks: list[Found]) -> None:
