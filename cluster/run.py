@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import store
 from datasets.refusal import Refusal
+from trainers import summary
 from trainers.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -46,16 +46,7 @@ class Run:
 
     def json(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder, or an empty dict where it is not written yet."""
-        url = store.join(self.url, name)
-        if not store.exists(url):
-            return {}
-        try:
-            tree: dict[str, Any] = json.loads(store.read_bytes(url))
-        except ValueError as error:
-            raise Refusal(
-                f"not readable as JSON: {error}", path=url, remedy="restore or remove the file"
-            ) from None
-        return tree
+        return summary.read_json(self.url, name)
 
     def metrics(self) -> pd.DataFrame:
         """metrics.jsonl as a table, one row per (step, split)."""
@@ -74,7 +65,7 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any]:
-        return {**self.json("summary.json"), "run": self.url}
+        return {**summary.read(self.url), "run": self.url}
 
     @property
     def scores(self) -> dict[str, float]:

@@ -38,14 +38,14 @@ class Saved:
 
     @classmethod
     def best(cls, run: Run) -> Saved:
-        chosen = run.json("checkpoints/best.json")
-        if chosen:
-            return cls(run, checkpoint.folder(run.url, chosen["step"]))
-        return cls.last(run)
+        return cls._at(run, checkpoint.best(run.url))
 
     @classmethod
     def last(cls, run: Run) -> Saved:
-        url = checkpoint.latest(run.url)
+        return cls._at(run, checkpoint.latest(run.url))
+
+    @classmethod
+    def _at(cls, run: Run, url: str | None) -> Saved:
         if url is None:
             raise Refusal(
                 "this run has no checkpoint yet", path=run.url, remedy="train it for some steps"

@@ -21,7 +21,7 @@ from datasets.card import card, examples
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import Dataset, open_dataset
-from trainers import build, checkpoint
+from trainers import build, checkpoint, summary
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
 from trainers.engine import fit, uses_bf16
@@ -64,9 +64,8 @@ def train(
     if fresh and store.exists(store.join(folder, "recipe.yaml")):
         with Lock(folder):
             pass  # refuses to rename a folder under a living run
-        store.rename(folder, f"{folder}.{time.strftime('%Y%m%d-%H%M%S')}")
-    summary = _json(folder, "summary.json")
-    if summary.get("status") == "finished":
+        store.rename(folder, _free(f"{folder}.{time.strftime('%Y%m%d-%H%M%S')}"))
+    if summary.read(folder).get("status") == "finished":
         _say(quiet, f"{folder} is finished; --fresh starts it anew")
         return folder
     if parent == folder:
@@ -89,6 +88,15 @@ def train(
         _drive(recipe, folder, place, plans, steps, quiet)
         _draw_examples(folder, dataset)
     return folder
+
+
+def _free(url: str) -> str:
+    """The url, numbered if there is something at it."""
+    number, found = 1, url
+    while store.exists(found):
+        number += 1
+        found = f"{url}-{number}"
+    return found
 
 
 def choose_place(recipe: Recipe) -> Place:
@@ -182,17 +190,9 @@ def _open_folder(
     parent: str | None,
 ) -> None:
     """Write what is known before the first step."""
-    summary = {
-        **_json(folder, "summary.json"),
-        "status": "running",
-        "place": says,
-        "data": digest,
-        "run": folder,
-        **({"parent": parent} if parent else {}),
-    }
-    trees = {"env.json": environment(), "summary.json": summary}
-    files = {**files, **{name: json.dumps(tree, indent=1).encode() for name, tree in trees.items()}}
-    for name, data in files.items():
+    summary.amend(folder, status="running", place=says, data=digest, run=folder, parent=parent)
+    env = json.dumps(environment(), indent=1).encode()
+    for name, data in {**files, "env.json": env}.items():
         store.write_bytes(store.join(folder, name), data)
     # Last: a folder with a recipe is a run.
     store.write_bytes(store.join(folder, "recipe.yaml"), recipe.yaml().encode())
@@ -217,26 +217,13 @@ def _drive(
                 for _ in fit(recipe, session):
                     pass
     except BaseException as error:
-        _amend(folder, status="failed", error=f"{type(error).__name__}: {error}"[:2000])
+        summary.amend(folder, status="failed", error=f"{type(error).__name__}: {error}"[:2000])
         raise
     finally:
         bar.close()
-    _amend(folder, weights=_weights(folder))
-
-
-def _amend(folder: str, **changes: Any) -> None:
-    url = store.join(folder, "summary.json")
-    tree = {**_json(folder, "summary.json"), **changes}
-    if "error" not in changes:
-        tree.pop("error", None)
-    store.write_bytes(url, json.dumps(tree, indent=1).encode())
-
-
-def _weights(folder: str) -> str | None:
-    """Where the chosen weights lie, relative to the folder."""
-    best = _json(folder, "checkpoints/best.json")
-    url = checkpoint.folder(folder, best["step"]) if best else checkpoint.latest(folder)
-    return f"{url.removeprefix(folder + '/')}/model.safetensors" if url else None
+    chosen = checkpoint.best(folder)
+    weights = f"{chosen.removeprefix(folder + '/')}/model.safetensors" if chosen else None
+    summary.amend(folder, weights=weights, error=None)
 
 
 def _inherit(parent: str, folder: str) -> None:
@@ -248,11 +235,8 @@ def _inherit(parent: str, folder: str) -> None:
         if store.exists(store.join(parent, name)):
             data = store.read_bytes(store.join(parent, name))
             store.write_bytes(store.join(folder, name), data)
-    best = _json(parent, "checkpoints/best.json")
     # The newest last: a copy that was cut off goes on from the best one.
-    for url in dict.fromkeys(
-        [*([checkpoint.folder(parent, best["step"])] if best else []), newest]
-    ):
+    for url in dict.fromkeys([checkpoint.best(parent) or newest, newest]):
         _copy_checkpoint(url, store.join(folder, "checkpoints", url.rsplit("/", 1)[-1]))
 
 
@@ -263,20 +247,12 @@ def _copy_checkpoint(url: str, target: str) -> None:
 
 
 def _warn(folder: str, quiet: bool) -> None:
-    before, now = _json(folder, "env.json"), environment()
+    before, now = summary.read_json(folder, "env.json"), environment()
     if before.get("commit") and now["commit"] and before["commit"] != now["commit"]:
         _say(
             quiet,
             f"warning: resumed under commit {now['commit'][:8]}, begun under {before['commit'][:8]}",
         )
-
-
-def _json(folder: str, name: str) -> dict[str, Any]:
-    url = store.join(folder, name)
-    if not store.exists(url):
-        return {}
-    tree: dict[str, Any] = json.loads(store.read_bytes(url))
-    return tree
 
 
 def _say(quiet: bool, text: str) -> None:

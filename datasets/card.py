@@ -20,8 +20,9 @@ def card(dataset: Dataset) -> dict[str, Any]:
     manifest = dataset.manifest
     counts = {}
     for split in manifest.splits:
+        columns = dataset.columns(split)  # also of a table: damaged shards are found here
         if manifest.classes:
-            labels = dataset.columns(split)["label"]
+            labels = columns["label"]
             found = np.bincount(labels, minlength=len(manifest.classes)).tolist()
             counts[split] = dict(zip(manifest.classes, found, strict=True))
     return {

@@ -113,6 +113,13 @@ def task(recipe: Recipe, index: int, network: nn.Module) -> Task:
                 value=part.name,
                 remedy="choose a model made for the task (`launch.py list models`)",
             ) from None
+    if recipe.scale.micro_batch and built.couples_samples:
+        raise Refusal(
+            f"task '{part.name}' couples the samples of a batch, so it cannot be cut",
+            path="scale.micro_batch",
+            value=recipe.scale.micro_batch,
+            remedy="set scale.micro_batch=null",
+        )
     wanted, given = set(built.networks()), set(recipe.phases[index].optim)
     if wanted != given:
         raise Refusal(

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import xxhash
@@ -73,7 +74,7 @@ def write(
     local = None if store.is_remote(run) else Path(checkpoints)
     if local:
         local.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=local, prefix=".writing-") as name:
+    with tempfile.TemporaryDirectory(dir=local, prefix=store.TEMPORARY) as name:
         files = Path(name) / "files"
         files.mkdir()
         save_file(_contiguous(model.state_dict()), files / "model.safetensors")
@@ -103,6 +104,27 @@ def latest(run: str) -> str | None:
     return None
 
 
+def point(run: str, step: int, chosen: Mapping[str, Any]) -> None:
+    """Say which checkpoint is the best, and why."""
+    data = json.dumps({"step": step, **chosen}).encode()
+    store.write_bytes(store.join(run, "checkpoints", "best.json"), data)
+
+
+def best(run: str) -> str | None:
+    """URL of the best checkpoint, else of the newest."""
+    url = store.join(run, "checkpoints", "best.json")
+    return (
+        folder(run, json.loads(store.read_bytes(url))["step"]) if store.exists(url) else latest(run)
+    )
+
+
+def sweep(run: str) -> None:
+    """Remove what a killed writer left half-written. Only for who holds the run."""
+    if not store.is_remote(run):
+        for path in store.path_of(store.join(run, "checkpoints")).glob(f"{store.TEMPORARY}*"):
+            store.remove(str(path))
+
+
 def prune(run: str, *, keep: int, best: int | None) -> None:
     """Remove all but the newest `keep` checkpoints and the best one."""
     checkpoints = store.join(run, "checkpoints")
@@ -127,12 +149,7 @@ def chosen(url: str) -> str:
     """The checkpoint that a url means: a checkpoint's folder, or a run's (its best one, else its newest)."""
     if _NAME.match(url.rstrip("/").rsplit("/", 1)[-1]):
         return url
-    best = store.join(url, "checkpoints", "best.json")
-    found = (
-        folder(url, json.loads(store.read_bytes(best))["step"])
-        if store.exists(best)
-        else latest(url)
-    )
+    found = best(url)
     if found is None:
         raise Refusal(
             "neither a checkpoint nor a run that has one",

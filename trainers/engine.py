@@ -6,7 +6,6 @@ very step and yields its report; `send("stop")` does the same and ends. Closing 
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import time
@@ -17,12 +16,13 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from datasets import order, store
+from datasets import order
 from datasets.order import Plan
 from datasets.shards import open_dataset
 from datasets.stream import Batch, TrainStream
-from trainers import build, checkpoint, evaluation, parallel
+from trainers import build, checkpoint, evaluation, parallel, summary
 from trainers.checkpoint import State
+from trainers.choice import Choice
 from trainers.evaluation import Evaluation
 from trainers.meter import Done, Meter, Wishes
 from trainers.recipe import Recipe
@@ -83,13 +83,16 @@ class Training:
                 found = replace(found, lengths=lengths, recipe=self.state.recipe)
             self.state = found
         self.step = self.state.step
-        self.lengths, self.scores = list(self.state.lengths), list(self.state.scores)
+        self.lengths = list(self.state.lengths)
+        self.choice = Choice(recipe.keep, self.state.scores)
         self.meter = Meter()
         self.waited, self.trained = self.state.wait_seconds, self.state.seconds
         self.samples = self.state.samples
+        self.written = (self.trained, self.samples)
         self.saved_at, self.saved_seconds = self.step if self.latest else -1, time.perf_counter()
         self.track: Track | None = None
         if session.rank == 0:
+            checkpoint.sweep(session.folder)
             self.track = Track(
                 session.folder,
                 resumed_step=self.step,
@@ -97,14 +100,8 @@ class Training:
                 show=session.show,
             )
             if self.latest:
-                self._note_restart()
-
-    def _note_restart(self) -> None:
-        """The steps at which a run was taken up again, for its report."""
-        url = store.join(self.session.folder, "summary.json")
-        known = json.loads(store.read_bytes(url)) if store.exists(url) else {}
-        known["restarts"] = [*known.get("restarts", []), self.step]
-        store.write_bytes(url, json.dumps(known, indent=1).encode())
+                restarts = summary.read(session.folder).get("restarts", [])
+                summary.amend(session.folder, restarts=[*restarts, self.step])
 
     def run(self) -> Reports:
         """All phases that are left, then the final scores."""
@@ -162,10 +159,11 @@ class Training:
                 keys = self._due(epoch, last) if last or (step + 1) % steps_per_epoch == 0 else []
                 wishes = self._flush(force=last or bool(keys))
                 scores = self._evaluate(stage, epoch, keys) if keys else {}
-                if scores and self._exhausted(index):
+                if scores and self.choice.exhausted(index):
                     self.lengths[index] = (steps_per_epoch, self.step - before)
                     last = True
-                better = bool(scores) and self._is_best()
+                best = self.choice.best if scores else None
+                better = best is not None and best.step == self.step
                 due = last or better or wishes.save or self._save_due()
                 url = self._save(stage) if due or wishes.stop else None
                 command = yield Report(self.step, scores, url)
@@ -173,7 +171,7 @@ class Training:
                     command = yield Report(self.step, checkpoint=self._save(stage))
                 if command == "stop" or wishes.stop:
                     url = self._save(stage)
-                    self._summarise("stopped", {}, [])
+                    self._summarise("stopped", {})
                     if command == "stop":  # answered last: whoever asked may not ask again
                         yield Report(self.step, checkpoint=url)
                     return True
@@ -196,7 +194,7 @@ class Training:
         # No generator's state is ever saved: what a step draws is a function of (seed, step, rank).
         seed_step(order.extended(self.draws, self.step, self.session.rank), self.device)
         batch = self.ready(batch)
-        logs = stage.spend(batch, step, self._phase_scores(stage.index))
+        logs = stage.spend(batch, step, self.choice.of_phase(stage.index))
         self.step += 1
         rows = 0 if batch.weightless else len(batch)
         self.waited += waited
@@ -215,18 +213,6 @@ class Training:
         )
         self.meter.add(done)
 
-    def _phase_scores(self, index: int) -> tuple[float, ...]:
-        """Kept-metric scores of a phase so far, more is better."""
-        if not self.scores:
-            return ()
-        sign = 1.0 if self.recipe.keep.mode == "max" else -1.0
-        # A score that is no number is the worst: it must not pass for the best that patience waits for.
-        return tuple(
-            sign * score if score == score else -float("inf")
-            for phase, _, score in self.scores
-            if phase == index
-        )
-
     def _flush(self, *, force: bool) -> Wishes:
         """Write down the steps since the last flush; what the ranks agreed to do."""
         alone = self.session.world == 1
@@ -241,9 +227,12 @@ class Training:
     def _write(self, rows: list[dict[str, Any]]) -> None:
         """The rows of a stretch of steps, as many as `log.every` asks for."""
         if self.track:
+            # The throughput of the stretch since the last rows were written.
+            seconds, samples = self.trained - self.written[0], self.samples - self.written[1]
+            self.written = (self.trained, self.samples)
+            rate = {"images_per_second": round(samples / seconds, 1) if seconds > 0 else 0.0}
             every = self.recipe.log.every
-            kept = [row for row in rows if row["step"] % every == 0]
-            self.track.write([_with_rate(row, rows) for row in kept])
+            self.track.write([{**row, **rate} for row in rows if row["step"] % every == 0])
 
     def _due(self, epoch: int, last: bool) -> list[str]:
         """Evaluators that look at the validation split at the end of an epoch, or of the phase."""
@@ -258,7 +247,7 @@ class Training:
         scores = evaluation.scores(found, "val")
         kept = self.recipe.keep.metric
         if kept in scores:
-            self.scores.append((stage.index, self.step, scores[kept]))
+            self.choice.add(stage.index, self.step, scores[kept])
         if self.track and scores:
             row = {"step": self.step, "split": "val", "phase": stage.index, "epoch": epoch}
             self.track.write([{**row, **scores}])
@@ -268,28 +257,6 @@ class Training:
     def _has(self, split: str) -> bool:
         splits = self.dataset.manifest.splits
         return split in splits and splits[split].rows > 0
-
-    def _best(self) -> tuple[int, float] | None:
-        """(step, score) of the best evaluation so far; the first of equals."""
-        if not self.scores:
-            return None
-        sign = 1.0 if self.recipe.keep.mode == "max" else -1.0
-        # NaN never wins: a diverged evaluation is not the best one.
-        _, step, score = max(
-            self.scores, key=lambda s: (s[2] == s[2], sign * s[2] if s[2] == s[2] else 0.0, -s[1])
-        )
-        return step, score
-
-    def _is_best(self) -> bool:
-        best = self._best()
-        return best is not None and best[0] == self.step
-
-    def _exhausted(self, index: int) -> bool:
-        """Early stopping: `keep.patience` evaluations of this phase without a better one."""
-        patience, scores = self.recipe.keep.patience, self._phase_scores(index)
-        if not patience or not scores:
-            return False
-        return len(scores) - 1 - scores.index(max(scores)) >= patience
 
     def _save_due(self) -> bool:
         return bool(self.save_every and self.step % self.save_every == 0)
@@ -309,7 +276,7 @@ class Training:
         if self.session.rank == 0:
             assert self.track
             self.track.settle()
-            best = self._best()
+            best = self.choice.best
             checkpoint.write(
                 self.session.folder,
                 self._state(),
@@ -318,11 +285,9 @@ class Training:
                 optimizers=stage.optimizers,
             )
             if best:
-                tree = {"step": best[0], "metric": self.recipe.keep.metric, "score": best[1]}
-                data = json.dumps(tree).encode()
-                store.write_bytes(store.join(self.session.folder, "checkpoints", "best.json"), data)
+                checkpoint.point(self.session.folder, best.step, self._chosen())
             checkpoint.prune(
-                self.session.folder, keep=self.recipe.keep.last, best=best[0] if best else None
+                self.session.folder, keep=self.recipe.keep.last, best=best.step if best else None
             )
         parallel.barrier()
         self.saved_at, self.saved_seconds = self.step, time.perf_counter()
@@ -332,7 +297,7 @@ class Training:
         return State(
             step=self.step,
             lengths=tuple(self.lengths),
-            scores=tuple(self.scores),
+            scores=tuple(self.choice.scores),
             samples=self.samples,
             seconds=self.trained,
             wait_seconds=self.waited,
@@ -340,30 +305,22 @@ class Training:
             commit=_commit(),
         )
 
+    def _chosen(self) -> dict[str, Any]:
+        """The best evaluation, for people."""
+        best = self.choice.best
+        return {**best._asdict(), "metric": self.recipe.keep.metric} if best else {}
+
     def _finish(self, stage: Stage) -> Report:
         """Final scores on the declared checkpoint; the test split is opened here and nowhere else."""
-        notes = []
-        best, kept = self._best(), self.recipe.keep.metric
-        if kept and not best:
-            notes.append(
-                f"{kept} was never measured: no checkpoint was chosen, the last one counts."
-            )
-        if best and best[0] != self.step:
-            url = checkpoint.folder(self.session.folder, best[0])
-            checkpoint.load_model(url, self.model)
-            before = sum(steps for _, steps in self.lengths[: stage.index])
-            if best[0] > before:
-                checkpoint.load_task(url, stage.task, self.model)
+        self._load_best(stage)
         scores: dict[str, float] = {}
         predictions = {}
         for split in ("val", "test"):
-            keys = [
-                k for k, part in self.recipe.evals.items() if split == "test" or part.on == "val"
-            ]
+            keys = [k for k, e in self.recipe.evals.items() if split == "test" or e.on == "val"]
             if not keys or not self._has(split):
-                if keys:
-                    notes.append(f"The data have no {split} split, so there are no {split} scores.")
                 continue
+            if split == "test" and self.track:
+                summary.count_opening(self.session.folder, split)
             found, predictions[split] = self.evaluation.run(stage, split, keys, predictions=True)
             scores |= (own := evaluation.scores(found, split))
             if self.track:
@@ -377,46 +334,58 @@ class Training:
             if table:
                 self.track.put("predictions.parquet", table)
             self.track.hyperparameters(_flat(self.recipe.plain()), scores)
-        self._summarise("finished", scores, notes)
+        self._summarise("finished", scores)
         return Report(self.step, scores)
 
-    def _summarise(self, status: str, scores: Mapping[str, float], notes: list[str]) -> None:
+    def _load_best(self, stage: Stage) -> None:
+        best = self.choice.best
+        if best and best.step != self.step:
+            url = checkpoint.folder(self.session.folder, best.step)
+            checkpoint.load_model(url, self.model)
+            if best.phase == stage.index:
+                checkpoint.load_task(url, stage.task, self.model)
+
+    def _summarise(self, status: str, scores: Mapping[str, float]) -> None:
         """summary.json as far as the engine knows it; the place adds where it ran."""
         if not self.track:
             return
-        best, folder = self._best(), self.session.folder
-        url = store.join(folder, "summary.json")
-        known = json.loads(store.read_bytes(url)) if store.exists(url) else {}
-        opened = known.get("opened", {})
-        if any(name.startswith("test/") for name in scores):
-            opened = {**opened, "test": opened.get("test", 0) + 1}
-        plain = not self.recipe.scale.sync_bn and self.session.world > 1
-        if plain and any(
-            isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in self.model.modules()
-        ):
-            notes = [
-                *notes,
-                f"Batch norm was not synchronised over {self.session.world} workers: only the samples of a batch "
-                "agree with other numbers of workers.",
-            ]
-        summary = {
-            **known,
-            "status": status,
-            "scores": dict(scores) or known.get("scores", {}),
-            "best": {"step": best[0], "metric": self.recipe.keep.metric, "score": best[1]}
-            if best
-            else None,
-            "steps": self.step,
-            "samples": self.samples,
-            "seconds": round(self.trained, 3),
-            "images_per_second": round(self.samples / self.trained, 1) if self.trained else 0.0,
-            "wait_seconds": round(self.waited, 3),
-            "parameters": sum(p.numel() for p in self.model.parameters()),
-            "opened": opened,
-            "notes": [*dict.fromkeys([*known.get("notes", []), *notes])],
-        }
         self.track.settle()
-        store.write_bytes(url, json.dumps(summary, indent=1).encode())
+        folder = self.session.folder
+        known = summary.read(folder)
+        notes = [*known.get("notes", []), *self._notes(finished=status == "finished")]
+        summary.amend(
+            folder,
+            status=status,
+            scores=dict(scores) or known.get("scores", {}),
+            best=self._chosen() or None,
+            steps=self.step,
+            samples=self.samples,
+            seconds=round(self.trained, 3),
+            images_per_second=round(self.samples / self.trained, 1) if self.trained else 0.0,
+            wait_seconds=round(self.waited, 3),
+            parameters=sum(p.numel() for p in self.model.parameters()),
+            notes=[*dict.fromkeys(notes)],
+        )
+
+    def _notes(self, *, finished: bool) -> list[str]:
+        """What a reader of the scores must know."""
+        notes = []
+        kept, world = self.recipe.keep.metric, self.session.world
+        norms = torch.nn.modules.batchnorm._BatchNorm
+        plain = world > 1 and not self.recipe.scale.sync_bn
+        if plain and any(isinstance(module, norms) for module in self.model.modules()):
+            notes.append(
+                f"Batch norm was not synchronised over {world} workers: only the samples of a batch "
+                "agree with other numbers of workers."
+            )
+        if finished and kept and not self.choice.best:
+            notes.append(
+                f"{kept} was never measured: no checkpoint was chosen, the last one counts."
+            )
+        for split in ("val", "test") if finished and self.recipe.evals else ():
+            if not self._has(split):
+                notes.append(f"The data have no {split} split, so there are no {split} scores.")
+        return notes
 
 
 def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
@@ -438,15 +407,6 @@ def seed_step(key: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(key >> 1)
     if device.type == "cuda":
         torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(key >> 1)
-
-
-def _with_rate(row: dict[str, Any], rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The row with the throughput of the stretch that it was written with."""
-    first, last = rows[0], rows[-1]
-    seconds = last["seconds"] - first["seconds"]
-    samples = last["samples"] - first["samples"]
-    rate = samples / seconds if seconds > 0 else 0.0
-    return {**row, "images_per_second": round(rate, 1)}
 
 
 def _flat(tree: Any, path: str = "") -> dict[str, Any]:

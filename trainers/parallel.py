@@ -153,7 +153,8 @@ class SyncBatchNormAct(SyncBatchNorm):
     """timm's batch norms with dropout and activation of their own (`BatchNormAct2d`), synchronised."""
 
     def forward(self, input: Tensor) -> Tensor:
-        out: Tensor = self.act(self.drop(super().forward(input)))
+        drop, act = self.get_submodule("drop"), self.get_submodule("act")
+        out: Tensor = act(drop(super().forward(input)))
         return out
 
 

@@ -47,7 +47,6 @@ class Stage:
         if recipe.scale.sync_bn and parallel.world_size() > 1:
             parallel.SyncBatchNorm.convert(self.task)
         self.sync_norms = [m for m in self.task.modules() if isinstance(m, parallel.SyncBatchNorm)]
-        self._check_accumulation()
         # After freezing: DDP waits for a gradient of every parameter that learns when it wraps.
         self.wrapped = parallel.wrap(self.task, share_buffers=not recipe.scale.sync_bn)
         networks = self.task.networks()
@@ -167,15 +166,6 @@ class Stage:
             self.lrs[name] = lr = base * scale
             for group in groups:
                 group["lr"] = lr
-
-    def _check_accumulation(self) -> None:
-        if self.micro_batch and self.task.couples_samples:
-            raise Refusal(
-                f"task '{self.phase.task.name}' couples the samples of a batch, so it cannot be cut",
-                path="scale.micro_batch",
-                value=self.micro_batch,
-                remedy="set scale.micro_batch=null",
-            )
 
 
 def length(phase: Phase, plan: Plan) -> tuple[int, int]:

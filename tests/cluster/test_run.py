@@ -267,7 +267,7 @@ def test_a_run_without_a_checkpoint_or_with_torn_json_says_so(
 ) -> None:
     shutil.copytree(finished.url, copy := tmp_path / "run")
     (copy / "model.json").write_text('{"inp')
-    with pytest.raises(Refusal, match="not readable as JSON"):
+    with pytest.raises(Refusal, match="is not a JSON object"):
         Run.open(str(copy)).best.model()
     shutil.rmtree(copy / "checkpoints")
     with pytest.raises(Refusal, match="no checkpoint yet"):

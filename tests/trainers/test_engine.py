@@ -374,16 +374,6 @@ def test_resuming_after_an_early_stop_knows_of_it(quick: Recipe, local: Places) 
     assert rows(one) == rows(two) and same(weights(one), weights(two))
 
 
-def test_a_score_that_is_no_number_never_wins(quick: Recipe, local: Places) -> None:
-    training = Training(quick, local())
-    training.scores = [(0, 4, 0.3), (0, 6, math.nan), (1, 10, 0.3), (1, 14, math.nan)]
-    assert training._best() == (4, 0.3), "the first of equals"
-    training.scores = [(0, 4, math.nan), (0, 6, 0.1)]
-    assert training._best() == (6, 0.1)
-    assert training._phase_scores(0) == (-math.inf, 0.1), "nor does patience wait for it"
-    training.close()
-
-
 def test_the_test_split_is_opened_once_and_last(
     digits: Recipe, local: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
