@@ -18,7 +18,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-import typer
+try:
+    import typer
+except ModuleNotFoundError:
+    sys.stderr.write(
+        "error: Manta's packages are not installed for this Python -- run `make install`, "
+        "then use .venv/bin/python\n"
+    )
+    raise SystemExit(2) from None
 
 from datasets.refusal import Refusal
 
@@ -135,7 +142,7 @@ def train(
 def evaluate(
     run: RunPath,
     checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
-    on: Annotated[str, typer.Option(help="a split: val or test")] = "val",
+    on: Annotated[str, typer.Option(help="a split: train, val or test")] = "val",
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from cluster.saved import Saved
+
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,13 @@ class Run:
         whole = data[: data.rfind(b"\n") + 1]  # a running writer may be in the middle of a line
         if not whole:
             return pd.DataFrame(columns=["step", "split"])
-        return pd.read_json(io.BytesIO(whole), lines=True)
+        rows = []
+        for line in whole.splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                logger.warning("%s: a line that is no JSON is left out", url)
+        return pd.DataFrame([row for row in rows if isinstance(row, dict) and "step" in row])
 
     @cached_property
     def recipe(self) -> Recipe:

@@ -156,6 +156,14 @@ def _foreknown(
     weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
     described["load"] = loading_lines(recipe, shape, weights)
     _check_weights(recipe, shape, parent)
+    kept, splits = recipe.keep.metric, dataset.manifest.splits
+    if kept and not ("val" in splits and splits["val"].rows):
+        raise Refusal(
+            "the data have no validation split to measure this on",
+            path="keep.metric",
+            value=kept,
+            remedy="set data.splits.val above 0, or keep.metric=null to keep the last checkpoint",
+        )
     return {
         "model.json": json.dumps(described, indent=1).encode(),
         "data.json": json.dumps(card(dataset), indent=1).encode(),

@@ -40,12 +40,15 @@ def _rebuild(kind: type[Refusal], error: str, path: str, value: Any, remedy: str
     return kind(error, path=path, value=value, remedy=remedy)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A remedy for a misspelt name: the closest known one, or all of them when they are few."""
+LISTED = "`python launch.py list` shows what there is"
+
+
+def nearest(word: str, known: Iterable[str], otherwise: str = LISTED) -> str:
+    """A remedy for a misspelt name: the closest known one, all of them when they are few, or `otherwise`."""
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
     if len(names) <= 12:
         return f"known: {', '.join(names)}" if names else "nothing may be said here"
-    return "`python launch.py list` shows what there is"
+    return otherwise

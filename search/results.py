@@ -27,6 +27,7 @@ COLUMNS = [
 ]
 MINUTES = {"m": 1, "h": 60, "d": 24 * 60, "w": 7 * 24 * 60}
 ABSENT = object()
+SHOWN = "`python launch.py results --json` shows the columns, a run's recipe.yaml the paths"
 
 
 def runs(out: str) -> list[Run]:
@@ -68,7 +69,11 @@ def part(value: Any) -> Any:
 
 def row(run: Run) -> dict[str, Any]:
     """What one line of the table says of a run."""
-    recipe, summary = tree(run), run.summary
+    try:
+        recipe, summary = tree(run), run.summary
+        started = run.json("env.json").get("started")
+    except Refusal as refusal:  # one damaged folder hides no other
+        return {"run": run.name, "status": f"unreadable: {refusal.path.rsplit('/', 1)[-1]}"}
     data, place = recipe.get("data") or {}, summary.get("place") or {}
     tasks = [part(phase.get("task")) for phase in recipe.get("phases") or []]
     scale = recipe.get("scale") or {}
@@ -78,7 +83,7 @@ def row(run: Run) -> dict[str, Any]:
         "model": part(recipe.get("model")),
         "task": " > ".join(str(task) for task in tasks),
         "status": summary.get("status", "unknown"),
-        "started": run.json("env.json").get("started"),
+        "started": started,
         "seed": recipe.get("seed"),
         "batch": data.get("batch"),
         "workers": place.get("workers", scale.get("workers")),
@@ -161,7 +166,7 @@ def _meets(table: pd.DataFrame, trees: Mapping[str, Any], condition: str) -> np.
         if path not in table.columns:
             known = {*table.columns, *(p for url in table.index for p in flatten(trees[url]))}
             raise Refusal(
-                "no such path or column", path=path, value=path, remedy=nearest(path, known)
+                "no such path or column", path=path, value=path, remedy=nearest(path, known, SHOWN)
             )
         found = dict(zip(table.index, table[path], strict=True))
     return np.array([_same(found[url], wanted) for url in table.index], dtype=bool)
@@ -202,7 +207,7 @@ def _sorted(table: pd.DataFrame, sort: str) -> pd.DataFrame:
 
     column, reverse = sort.removeprefix("-"), sort.startswith("-")
     if column not in table.columns:
-        remedy = nearest(column, table.columns)
+        remedy = nearest(column, table.columns, SHOWN)
         raise Refusal("no such column to sort by", path="sort", value=column, remedy=remedy)
     values = table[column]
     ranked = is_numeric_dtype(values) or is_datetime64_any_dtype(values)

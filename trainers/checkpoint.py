@@ -112,10 +112,18 @@ def point(run: str, step: int, chosen: Mapping[str, Any]) -> None:
 
 def best(run: str) -> str | None:
     """URL of the best checkpoint, else of the newest."""
-    url = store.join(run, "checkpoints", "best.json")
-    return (
-        folder(run, json.loads(store.read_bytes(url))["step"]) if store.exists(url) else latest(run)
-    )
+    name = "checkpoints/best.json"
+    url = store.join(run, name)
+    if not store.exists(url):
+        return latest(run)
+    try:
+        return folder(run, int(json.loads(store.read_bytes(url))["step"]))
+    except (ValueError, KeyError, TypeError):
+        raise Refusal(
+            "does not say which checkpoint is the best",
+            path=url,
+            remedy="remove it to use the newest, or run `train` on the run again to have it written anew",
+        ) from None
 
 
 def sweep(run: str) -> None:

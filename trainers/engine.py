@@ -312,6 +312,8 @@ class Training:
 
     def _finish(self, stage: Stage) -> Report:
         """Final scores on the declared checkpoint; the test split is opened here and nowhere else."""
+        if self.track and self.choice.best:
+            checkpoint.point(self.session.folder, self.choice.best.step, self._chosen())
         self._load_best(stage)
         scores: dict[str, float] = {}
         predictions = {}

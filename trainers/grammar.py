@@ -11,6 +11,15 @@ from pydantic import BaseModel, ValidationError
 
 from datasets.refusal import Refusal, nearest
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
+SCORE = r"^(val|test)/[a-z0-9_]+$"
+DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+PATTERNS = {
+    NAME: "a letter or digit, then up to 79 letters, digits, '_', '.' or '-'",
+    SCORE: "a score such as val/accuracy",
+    DEVICE: "auto, cpu, mps, cuda or cuda:N",
+}
+
 
 class Loader(yaml.SafeLoader):
     """YAML that refuses a key said twice instead of keeping the last."""
@@ -85,7 +94,7 @@ def change(
 ) -> None:
     """Set one dotted path. A part that gets another name keeps only `own_keys`, those that are not its former self's."""
     keys = path.split(".")
-    if path in ("data.source", "data.url"):
+    if path in ("data.source", "data.url") and value is not None:
         tree["data"].update(source=None, url=None)
     if keys[-1] == "name" and len(keys) > 1:
         part = _find(tree, keys[:-1], path)
@@ -108,6 +117,8 @@ def _find(tree: Any, keys: list[str], path: str) -> Any:
                 )
             tree = tree[int(key)]
         elif isinstance(tree, dict) and key in tree:
+            if isinstance(tree[key], str) and depth == len(keys) - 1:
+                tree[key] = {"name": tree[key]}  # a part by its bare name, about to get arguments
             tree = tree[key]
         else:
             known = tree if isinstance(tree, dict) else ()
@@ -136,8 +147,10 @@ def assign(tree: Any, keys: list[str], value: Any, path: str = "") -> None:
         )
 
 
-def refusal(error: ValidationError, model: type[BaseModel], prefix: str = "") -> Refusal:
-    """The first mistake that pydantic found, in one line."""
+def refusal(
+    error: ValidationError, model: type[BaseModel], prefix: str = "", more_keys: Iterable[str] = ()
+) -> Refusal:
+    """The first mistake that pydantic found, in one line; `more_keys` are also known beneath the prefix."""
     problems = error.errors(include_url=False)
     first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
     location = [str(key) for key in first["loc"] if not str(key).startswith(("function-", "is-"))]
@@ -146,14 +159,18 @@ def refusal(error: ValidationError, model: type[BaseModel], prefix: str = "") ->
     value = first["input"]
     remedy = ""
     if first["type"] == "extra_forbidden":
-        known = _fields(model, first["loc"][:-1])
+        known = {*_fields(model, first["loc"][:-1]), *more_keys}
         text, remedy = f"unknown key '{location[-1]}'", nearest(location[-1], known)
     elif first["type"] == "missing":
         text, value = "is missing", None
         remedy = f"add {path}: ..."
     else:
-        shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
-        text = f"{first['msg'].removeprefix('Value error, ')} (it is {shown})"
+        text = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "string_pattern_mismatch":
+            text = f"should be {PATTERNS.get(first['ctx']['pattern'], first['ctx']['pattern'])}"
+        if not isinstance(value, dict | list):
+            shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
+            text += f" (it is {shown})"
         if first["type"] == "literal_error" and isinstance(value, str):
             remedy = nearest(value, re.findall(r"'([^']+)'", str(first["ctx"]["expected"])))
     more = len(problems) - 1

@@ -154,7 +154,9 @@ def _explained(library: str, name: str, arguments: Mapping[str, Any], error: Exc
             f"{library}'s {name} takes no argument '{wrong[1]}'",
             path=f"model.{wrong[1]}",
             value=arguments[wrong[1]],
-            remedy=nearest(wrong[1], _parameters(library, name)),
+            remedy=nearest(
+                wrong[1], _parameters(library, name), f"{library} documents those of {name}"
+            ),
         )
     given = ", ".join(f"{key}={value!r}" for key, value in arguments.items()) or "no arguments"
     return Refusal(

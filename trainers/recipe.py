@@ -23,7 +23,7 @@ from datasets import store
 from datasets.ranges import Probability, Rate
 from datasets.refusal import Refusal, nearest
 from trainers import rooms
-from trainers.grammar import assign, change, pairs, read_yaml, refusal
+from trainers.grammar import DEVICE, NAME, SCORE, assign, change, pairs, read_yaml, refusal
 from trainers.part import (
     Frozen,
     ModelPart,
@@ -34,8 +34,8 @@ from trainers.part import (
     TransformPart,
 )
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
-Score = Annotated[str, Field(pattern=r"^(val|test)/[a-z0-9_]+$")]
+Name = Annotated[str, Field(pattern=NAME)]
+Score = Annotated[str, Field(pattern=SCORE)]
 
 
 class View(Frozen):
@@ -143,7 +143,7 @@ class Scale(Frozen):
     """How much hardware and how: never changes what is learnt, beyond rounding."""
 
     workers: PositiveInt | Literal["auto"] = 1
-    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     sync_bn: bool = True
     micro_batch: PositiveInt | None = Field(None, description="rows a worker takes at once")
@@ -207,7 +207,9 @@ class Recipe(Frozen):
             try:
                 assign(plain, path.split("."), part.checked(path))
             except ValidationError as error:
-                raise refusal(error, rooms.door(part.room, part.name).schema, path) from None
+                door = rooms.door(part.room, part.name)
+                own = type(part).model_fields
+                raise refusal(error, door.schema, path, more_keys=own) from None
         if not plain["data"]["lanes"]:
             plain["data"]["lanes"] = min(plain["data"]["batch"], 64)
         recipe = cls.model_validate(plain)

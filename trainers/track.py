@@ -129,7 +129,7 @@ class Track:
 
 
 def forget(metrics: Path, *, after: int) -> None:
-    """Drop rows past a step, test rows and a torn last line: those steps are about to be done again."""
+    """Drop rows past a step, test rows and torn lines: those steps are about to be done again."""
     if not metrics.exists():
         return
     kept = []
@@ -138,6 +138,7 @@ def forget(metrics: Path, *, after: int) -> None:
             row = json.loads(line)
         except ValueError:
             continue
-        if row["step"] <= after and row["split"] != "test":
+        whole = isinstance(row, dict) and {"step", "split"} <= set(row)
+        if whole and row["step"] <= after and row["split"] != "test":
             kept.append(line)
     store.write_bytes(str(metrics), "".join(f"{line}\n" for line in kept).encode())
