@@ -134,6 +134,8 @@ def train(
         sys.stderr.write(
             f"stopped at step {summary['steps']}; the same command goes on from there\n"
         )
+        if as_json:
+            _tell(True, _scored(done), "")
         raise SystemExit(130)
     _tell(as_json, _scored(done), f"{_best_line(summary)}{page}")
 

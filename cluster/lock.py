@@ -77,7 +77,8 @@ class Lock:
     def _beat(self) -> None:
         while not self._done.wait(BEAT_SECONDS):
             try:
-                self._write()
+                if store.exists(self.url):  # or the whole folder was removed: no ghost of it then
+                    self._write()
             except Refusal:
                 continue  # the storage is away for a moment; the run itself will say so when it matters
 

@@ -24,7 +24,7 @@ from datasets.shards import Dataset, open_dataset
 from trainers import build, checkpoint, summary
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
-from trainers.engine import fit, uses_bf16
+from trainers.engine import beginning, fit, uses_bf16
 from trainers.progress import Bar
 from trainers.recipe import Recipe
 from trainers.stage import length
@@ -71,7 +71,7 @@ def train(
     if parent == folder:
         parent = None  # the run itself, resumed on other hardware
     # What can be refused is refused before the folder is there.
-    files = _foreknown(recipe, dataset, folder, parent)
+    files = _foreknown(recipe, dataset, plans, folder, parent)
     with Lock(folder):
         store.remove(store.join(folder, STOP))
         if parent and checkpoint.latest(folder) is None:
@@ -148,14 +148,14 @@ def plans_of(recipe: Recipe, dataset: Dataset, world: int) -> list[Plan]:
 
 
 def _foreknown(
-    recipe: Recipe, dataset: Dataset, folder: str, parent: str | None
+    recipe: Recipe, dataset: Dataset, plans: list[Plan], folder: str, parent: str | None
 ) -> dict[str, bytes]:
     """Files that tell of the model and the data; a `Refusal` where they do not fit each other."""
     shape = build.shape(recipe, dataset.manifest)
     described = describe(recipe, shape)
     weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
     described["load"] = loading_lines(recipe, shape, weights)
-    _check_weights(recipe, shape, parent)
+    _check_weights(recipe, shape, plans, dataset.manifest.digest, parent)
     kept, splits = recipe.keep.metric, dataset.manifest.splits
     if kept and not ("val" in splits and splits["val"].rows):
         raise Refusal(
@@ -170,10 +170,14 @@ def _foreknown(
     }
 
 
-def _check_weights(recipe: Recipe, shape: Shape, parent: str | None) -> None:
-    """Checkpoints that the run starts from hold this model's weights."""
+def _check_weights(
+    recipe: Recipe, shape: Shape, plans: list[Plan], digest: str, parent: str | None
+) -> None:
+    """Checkpoints that the run starts from hold this model's weights, and a place that it has too."""
     urls = [checkpoint.chosen(phase.init) for phase in recipe.phases if phase.init]
-    urls += [found] if parent and (found := checkpoint.latest(parent)) else []
+    if parent and (found := checkpoint.latest(parent)):
+        urls.append(found)
+        checkpoint.read_state(found).under(beginning(recipe, plans, digest))
     if urls:
         network = preview(recipe, shape)
         for url in urls:
@@ -225,6 +229,12 @@ def _drive(
                 for _ in fit(recipe, session):
                     pass
     except BaseException as error:
+        if not store.exists(store.join(folder, "recipe.yaml")):
+            raise Refusal(
+                "the run folder was removed while the run wrote into it",
+                path=folder,
+                remedy="the same command starts it anew",
+            ) from error
         summary.amend(folder, status="failed", error=f"{type(error).__name__}: {error}"[:2000])
         raise
     finally:
@@ -239,7 +249,10 @@ def _inherit(parent: str, folder: str) -> None:
     newest = checkpoint.latest(parent)
     if newest is None:
         raise Refusal("the parent run has no checkpoint", path=parent, remedy="train it first")
-    for name in ("metrics.jsonl", "checkpoints/best.json"):
+    for name in (
+        "metrics.jsonl",
+        "checkpoints/best.json",
+    ):
         if store.exists(store.join(parent, name)):
             data = store.read_bytes(store.join(parent, name))
             store.write_bytes(store.join(folder, name), data)

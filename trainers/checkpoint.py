@@ -11,7 +11,7 @@ import json
 import re
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from safetensors.torch import load, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from datasets import store
+from datasets import order, store
 from datasets.refusal import Refusal
 
 _NAME = re.compile(r"^step-(\d{8,})$")
@@ -43,10 +43,44 @@ class State:
     wait_seconds: float = 0.0
     recipe: str = ""  # its identity
     commit: str = ""
+    kept: str = ""  # metric and mode that `scores` are of
+    optimizers: Mapping[str, str] = field(
+        default_factory=dict
+    )  # name -> kind, of the phase it is in
 
     def to_json(self) -> bytes:
         tree = {name: getattr(self, name) for name in self.__slots__}
         return json.dumps(tree, indent=1).encode()
+
+    def under(self, own: State) -> State:
+        """The state as a child run takes it up, whose `own` state at step 0 says how long its phases are.
+
+        Raises Refusal where the position would mean something else there. Scores of another metric are forgotten.
+        """
+        phase = min(order.locate(self.step, self.lengths)[0], len(self.lengths) - 1)
+        before = sum(steps for _, steps in self.lengths[:phase])
+        remedy = "start from its weights instead: a recipe with phases.0.init=RUN"
+        if len(own.lengths) <= phase or own.lengths[phase][0] != self.lengths[phase][0]:
+            raise Refusal(
+                f"the parent stands at step {self.step}, which is another place in epochs of another length",
+                path="data.batch",
+                value=[per_epoch for per_epoch, _ in own.lengths],
+                remedy=f"keep the phases and the batch as they were, or {remedy}",
+            )
+        if self.step - before > own.lengths[phase][1]:
+            raise Refusal(
+                f"the parent has done {self.step - before} steps of this phase, more than {own.lengths[phase][1]}",
+                path=f"phases.{phase}",
+                value=own.lengths[phase][1],
+                remedy=f"raise epochs or steps, or {remedy}",
+            )
+        return replace(
+            self,
+            recipe=own.recipe,
+            lengths=(*self.lengths[:phase], *own.lengths[phase:]),
+            scores=self.scores if self.kept == own.kept else (),
+            kept=own.kept,
+        )
 
     @classmethod
     def from_json(cls, data: bytes) -> State:
@@ -126,8 +160,13 @@ def best(run: str) -> str | None:
         ) from None
 
 
-def sweep(run: str) -> None:
-    """Remove what a killed writer left half-written. Only for who holds the run."""
+def sweep(run: str, *, best: bool) -> None:
+    """Remove what a killed writer left half-written, and a best.json where nothing is `best` (a child's, inherited).
+
+    Only for who holds the run.
+    """
+    if not best:
+        store.remove(store.join(run, "checkpoints", "best.json"))
     if not store.is_remote(run):
         for path in store.path_of(store.join(run, "checkpoints")).glob(f"{store.TEMPORARY}*"):
             store.remove(str(path))

@@ -9,8 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Generator, Mapping
-from dataclasses import replace
+from collections.abc import Generator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -73,15 +72,13 @@ class Training:
         self.evaluation = Evaluation(recipe, self.shape, self.dataset, self.ready)
         self.draws = order.key(recipe.seed, "step")
         self.save_every = recipe.keep.every_steps
-        lengths = tuple(length(p, q) for p, q in zip(recipe.phases, self.plans, strict=True))
         self.latest = session.latest()
-        self.state = State(0, lengths, recipe=recipe.identity(self.digest), commit=_commit())
+        self.state = beginning(recipe, self.plans, self.digest)
         if self.latest:
             found = checkpoint.read_state(self.latest)
             checkpoint.load_model(self.latest, self.model)
-            if found.recipe != self.state.recipe:  # a child run goes on under its own recipe
-                found = replace(found, lengths=lengths, recipe=self.state.recipe)
-            self.state = found
+            child = found.recipe != self.state.recipe
+            self.state = found.under(self.state) if child else found
         self.step = self.state.step
         self.lengths = list(self.state.lengths)
         self.choice = Choice(recipe.keep, self.state.scores)
@@ -92,7 +89,7 @@ class Training:
         self.saved_at, self.saved_seconds = self.step if self.latest else -1, time.perf_counter()
         self.track: Track | None = None
         if session.rank == 0:
-            checkpoint.sweep(session.folder)
+            checkpoint.sweep(session.folder, best=self.choice.best is not None)
             self.track = Track(
                 session.folder,
                 resumed_step=self.step,
@@ -140,7 +137,10 @@ class Training:
         )
         if started and self.latest:
             checkpoint.load_task(self.latest, stage.task, self.model)
-            checkpoint.load_moments(self.latest, stage.optimizers)
+            if self.state.optimizers == kinds(self.recipe, index):
+                checkpoint.load_moments(self.latest, stage.optimizers)
+            else:
+                logger.warning("phases.%d.optim is another one: its moments begin anew", index)
         return stage
 
     def _phase(self, stage: Stage) -> Generator[Report, Command | None, bool]:
@@ -279,7 +279,7 @@ class Training:
             best = self.choice.best
             checkpoint.write(
                 self.session.folder,
-                self._state(),
+                self._state(stage.index),
                 model=self.model,
                 task=stage.task,
                 optimizers=stage.optimizers,
@@ -293,7 +293,7 @@ class Training:
         self.saved_at, self.saved_seconds = self.step, time.perf_counter()
         return url
 
-    def _state(self) -> State:
+    def _state(self, index: int) -> State:
         return State(
             step=self.step,
             lengths=tuple(self.lengths),
@@ -303,6 +303,8 @@ class Training:
             wait_seconds=self.waited,
             recipe=self.state.recipe,
             commit=_commit(),
+            kept=self.state.kept,
+            optimizers=kinds(self.recipe, index),
         )
 
     def _chosen(self) -> dict[str, Any]:
@@ -388,6 +390,22 @@ class Training:
             if not self._has(split):
                 notes.append(f"The data have no {split} split, so there are no {split} scores.")
         return notes
+
+
+def beginning(recipe: Recipe, plans: Sequence[Plan], digest: str) -> State:
+    """The state of a run at step 0."""
+    return State(
+        step=0,
+        lengths=tuple(length(p, q) for p, q in zip(recipe.phases, plans, strict=True)),
+        recipe=recipe.identity(digest),
+        commit=_commit(),
+        kept=f"{recipe.keep.metric} {recipe.keep.mode}",
+    )
+
+
+def kinds(recipe: Recipe, index: int) -> dict[str, str]:
+    """Which optimizer each name of a phase is: moments of one mean nothing to another."""
+    return {name: optim.name for name, optim in recipe.phases[index].optim.items()}
 
 
 def uses_bf16(recipe: Recipe, device: torch.device) -> bool:

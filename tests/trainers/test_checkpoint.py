@@ -7,6 +7,7 @@ import os
 import pickle
 import pickletools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,37 @@ from datasets import store
 from datasets.refusal import Refusal
 from trainers import checkpoint
 from trainers.checkpoint import FILES, State
+
+
+def test_a_child_stands_where_its_parent_stood() -> None:
+    parent = State(9, ((3, 6), (3, 9)), scores=((0, 3, 0.5),), kept="val/loss min", recipe="a")
+    longer = State(0, ((3, 6), (3, 30)), kept="val/loss min", recipe="b")
+    child = parent.under(longer)
+    assert (child.step, child.lengths, child.recipe) == (9, ((3, 6), (3, 30)), "b")
+    assert child.scores == parent.scores
+    other = parent.under(State(0, ((3, 6), (3, 30)), kept="val/accuracy max"))
+    assert other.scores == (), "a score of another metric says nothing"
+
+
+def test_phases_that_are_over_keep_the_length_they_had() -> None:
+    stopped_early = State(8, ((3, 4), (3, 9)))
+    child = stopped_early.under(State(0, ((3, 60), (3, 12))))
+    assert child.lengths == ((3, 4), (3, 12))
+
+
+@pytest.mark.parametrize(
+    ("lengths", "path"),
+    [
+        (((3, 6), (3, 2)), "phases.1"),
+        (((3, 6), (5, 30)), "data.batch"),
+        (((3, 60),), "data.batch"),
+    ],
+)
+def test_a_place_that_the_child_does_not_have_is_refused(lengths: Any, path: str) -> None:
+    with pytest.raises(Refusal) as caught:
+        State(9, ((3, 6), (3, 9))).under(State(0, lengths))
+    assert caught.value.path == path
+
 
 STATE = State(
     step=7,

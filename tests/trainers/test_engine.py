@@ -449,5 +449,34 @@ def write_golden() -> None:
     GOLDEN.write_text(json.dumps({"torch": torch.__version__, "losses": found}, indent=1) + "\n")
 
 
+# --- a recipe that goes on from another's checkpoint
+
+
+def test_a_child_with_another_optimizer_begins_its_moments_anew(
+    digits: Recipe, local: Places, caplog: pytest.LogCaptureFixture
+) -> None:
+    session = local()
+    parent = digits.override("phases.0.epochs=1", "evals={}", "keep.metric=null")
+    list(fit(parent, session))
+    child = parent.override("phases.0.epochs=2", "phases.0.optim.main.name=adam")
+    reports = list(fit(child, session))
+    assert (reports[0].step, reports[-1].step) == (20, 38)
+    assert "begin anew" in caplog.text
+
+
+def test_a_child_that_keeps_another_metric_forgets_the_scores(
+    digits: Recipe, local: Places
+) -> None:
+    session = local()
+    parent = digits.override("phases.0.epochs=1", "keep.metric=val/loss", "keep.mode=min")
+    list(fit(parent, session))
+    child = parent.override("phases.0.epochs=2", "keep.metric=val/accuracy", "keep.mode=max")
+    list(fit(child, session))
+    best = summary(session)["best"]
+    assert best["metric"] == "val/accuracy"
+    assert best["score"] <= 1
+    assert best["step"] > 19
+
+
 if __name__ == "__main__":
     write_golden()
