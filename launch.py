@@ -253,7 +253,9 @@ def list_(
         print(json.dumps(catalogue.schema(), indent=1))
         return
     rows = catalogue.rows(kind)
-    lines = "\n".join(f"{row['kind']:11} {row['name']:18} {row['doc']}" for row in rows)
+    lines = "\n".join(
+        f"{row['kind']:11} {row['name']:18} {row['path']:34} {row['doc']}" for row in rows
+    )
     _tell(as_json, rows, lines)
 
 

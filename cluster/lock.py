@@ -8,6 +8,7 @@ import os
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -24,6 +25,7 @@ class Lock:
 
     def __init__(self, folder: str) -> None:
         self.folder, self.url = folder, store.join(folder, "lock.json")
+        self.token = uuid.uuid4().hex
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
 
@@ -49,7 +51,8 @@ class Lock:
     ) -> None:
         self._done.set()
         self._thread.join()
-        store.remove(self.url)
+        if token(self.folder) == self.token:  # else another host has taken over
+            store.remove(self.url)
 
     def _holder(self) -> dict[str, object] | None:
         """Whoever holds the run and lives."""
@@ -70,6 +73,7 @@ class Lock:
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "started": _started(os.getpid()),
+            "token": self.token,
             "beat": time.time(),
         }
         store.write_bytes(self.url, json.dumps(held).encode())
@@ -77,10 +81,19 @@ class Lock:
     def _beat(self) -> None:
         while not self._done.wait(BEAT_SECONDS):
             try:
-                if store.exists(self.url):  # or the whole folder was removed: no ghost of it then
+                if token(self.folder) == self.token:  # else taken over, or the folder was removed
                     self._write()
             except Refusal:
                 continue  # the storage is away for a moment; the run itself will say so when it matters
+
+
+def token(folder: str) -> str | None:
+    """Of the launch that holds a run folder; None where nobody does."""
+    try:
+        held = json.loads(store.read_bytes(store.join(folder, "lock.json")))
+        return str(held["token"])
+    except (Refusal, ValueError, KeyError, TypeError):
+        return None
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from datasets.shards import open_dataset
 from trainers import build, checkpoint, evaluation
 from trainers.build import Shape
 from trainers.describe import without_weights
+from trainers.engine import uses_bf16
 from trainers.evaluation import Evaluation
 from trainers.stage import Stage
 from trainers.task import Finding
@@ -128,7 +129,9 @@ class Saved:
         data = recipe.phase_data(index)
         rows = dataset.manifest.split("train").rows
         plan = Plan(rows, data.batch, data.lanes or min(data.batch, 64), data.tail)
-        stage = Stage(recipe, index, network, plan=plan, device=device, bf16=False)
+        stage = Stage(
+            recipe, index, network, plan=plan, device=device, bf16=uses_bf16(recipe, device)
+        )
         checkpoint.load_task(self.url, stage.task, network)
         runner = Evaluation(recipe, self.shape, dataset, build.readying(self.shape, device))
         return runner.run(stage, split, list(recipe.evals), predictions=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from cluster import lock
 from datasets import store
 from datasets.refusal import Refusal
 from trainers import checkpoint
@@ -34,6 +35,9 @@ class Local:
     def latest(self) -> str | None:
         return checkpoint.latest(self.folder)
 
+    def holds(self) -> bool:
+        return True  # the lock is this very process's
+
     def should_stop(self) -> bool:
         return bool(self.signals)
 
@@ -46,19 +50,24 @@ class RayWorker:
     folder: str
     rank: int
     world: int
+    token: str
 
     @classmethod
-    def here(cls, folder: str, scale: Scale) -> RayWorker:
+    def here(cls, folder: str, scale: Scale, token: str) -> RayWorker:
         import ray.train
         import ray.train.torch
 
         context = ray.train.get_context()
         device = ray.train.torch.get_device()
         set_threads(scale, workers_on_host=context.get_local_world_size())
-        return cls(device, folder, context.get_world_rank(), context.get_world_size())
+        return cls(device, folder, context.get_world_rank(), context.get_world_size(), token)
 
     def latest(self) -> str | None:
         return checkpoint.latest(self.folder)
+
+    def holds(self) -> bool:
+        # A killed driver's workers live on for seconds; whoever starts the run anew writes another token.
+        return lock.token(self.folder) == self.token
 
     def should_stop(self) -> bool:
         # The driver's wish arrives through the run folder, which every place can see. Asked about once a second.

@@ -61,20 +61,21 @@ def train(
     plans = plans_of(recipe, dataset, place.workers)
     digest = dataset.manifest.digest
     folder = run_folder(recipe, digest, out)
-    if fresh and store.exists(store.join(folder, "recipe.yaml")):
-        with Lock(folder):
-            pass  # refuses to rename a folder under a living run
-        store.rename(folder, _free(f"{folder}.{time.strftime('%Y%m%d-%H%M%S')}"))
-    if summary.read(folder).get("status") == "finished":
+    if summary.read(folder).get("status") == "finished" and not fresh:
         _say(quiet, f"{folder} is finished; --fresh starts it anew")
         return folder
     if parent == folder:
         parent = None  # the run itself, resumed on other hardware
     # What can be refused is refused before the folder is there.
     files = _foreknown(recipe, dataset, plans, folder, parent)
-    with Lock(folder):
+    if fresh and store.exists(store.join(folder, "recipe.yaml")):
+        with Lock(folder):
+            pass  # refuses to rename a folder under a living run
+        store.rename(folder, _free(f"{folder}.{time.strftime('%Y%m%d-%H%M%S')}"))
+    with Lock(folder) as lock:
         store.remove(store.join(folder, STOP))
-        if parent and checkpoint.latest(folder) is None:
+        # recipe.yaml is written last: until then a copy that was cut off is made again.
+        if parent and not store.exists(store.join(folder, "recipe.yaml")):
             _inherit(parent, folder)
         steps = sum(length(p, q)[1] for p, q in zip(recipe.phases, plans, strict=True))
         says = place.says(recipe, steps)
@@ -85,7 +86,7 @@ def train(
         )
         _warn(folder, quiet)
         _open_folder(folder, recipe, digest, files, says, parent)
-        _drive(recipe, folder, place, plans, steps, quiet)
+        _drive(recipe, folder, place, plans, steps, quiet, lock.token)
         _draw_examples(folder, dataset)
     return folder
 
@@ -119,7 +120,7 @@ def run_folder(recipe: Recipe, digest: str, out: str | None) -> str:
     """`OUT/<name>-<hash8>`, absolute: workers have other working directories."""
     out = out or os.environ.get("MANTA_OUT") or "runs"
     if not store.is_remote(out):
-        out = str(store.path_of(out).expanduser().absolute())
+        out = os.path.abspath(store.path_of(out).expanduser())
     return store.join(out, f"{recipe.name}-{recipe.identity(digest)}")
 
 
@@ -211,7 +212,13 @@ def _open_folder(
 
 
 def _drive(
-    recipe: Recipe, folder: str, place: Place, plans: list[Plan], steps: int, quiet: bool
+    recipe: Recipe,
+    folder: str,
+    place: Place,
+    plans: list[Plan],
+    steps: int,
+    quiet: bool,
+    token: str,
 ) -> None:
     epochs = [
         -(-length(phase, plan)[1] // plan.steps)
@@ -222,7 +229,7 @@ def _drive(
     try:
         with stopping_on_signals(signals):
             if place.ray:
-                workers.train(recipe, folder, place.workers, bar=bar, signals=signals)
+                workers.train(recipe, folder, place.workers, token=token, bar=bar, signals=signals)
             else:
                 set_threads(recipe.scale, workers_on_host=1)
                 session = Local(place.device, folder, show=bar.show, signals=signals)
@@ -239,6 +246,7 @@ def _drive(
         raise
     finally:
         bar.close()
+        store.remove(store.join(folder, STOP))
     chosen = checkpoint.best(folder)
     weights = f"{chosen.removeprefix(folder + '/')}/model.safetensors" if chosen else None
     summary.amend(folder, weights=weights, error=None)

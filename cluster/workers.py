@@ -17,6 +17,7 @@ import torch
 from cluster.session import STOP, RayWorker
 from datasets import store
 from datasets.refusal import Refusal
+from trainers import checkpoint
 from trainers.engine import fit
 from trainers.recipe import Recipe, Scale
 from trainers.rooms import ROOT
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-MOST_RESTARTS = 3
+MOST_RESTARTS = 3  # without a new checkpoint in between
 MOST_SHARING_CORES = 8  # CPU workers on fewer cores: fine for tests and laptops, a mistake beyond
 _POLL_SECONDS = 0.3
 
@@ -61,7 +62,9 @@ def device_type(scale: Scale) -> torch.device:
     return torch.device(kind)
 
 
-def train(recipe: Recipe, folder: str, num_workers: int, *, bar: Bar, signals: list[int]) -> None:
+def train(
+    recipe: Recipe, folder: str, num_workers: int, *, token: str, bar: Bar, signals: list[int]
+) -> None:
     """Drive a run on Ray workers to its end.
 
     Dead workers (killed, out of memory, lost nodes) are replaced and the run goes on from the newest complete
@@ -73,17 +76,24 @@ def train(recipe: Recipe, folder: str, num_workers: int, *, bar: Bar, signals: l
     device = device_type(recipe.scale)
     resources = _resources(ray, num_workers, device)
     follower = _Follower(folder, bar, signals)
-    for restart in range(MOST_RESTARTS + 1):
+    config = {"recipe": recipe.plain(), "folder": folder, "token": token}
+    deaths, reached = 0, checkpoint.latest(folder)
+    while True:
         try:
-            follower.during(lambda: _fit(recipe, folder, num_workers, resources, device))
+            follower.during(lambda: _fit(folder, config, num_workers, resources, device))
             return
         except TrainingFailedError as error:
             cause = _cause(error)
             if cause is not None:
                 raise cause from None
-            if restart == MOST_RESTARTS:
+            newest = checkpoint.latest(folder)
+            deaths = (
+                deaths + 1 if newest == reached else 1
+            )  # a run that gets on may lose many workers
+            reached = newest
+            if deaths > MOST_RESTARTS:
                 raise Refusal(
-                    f"workers died {restart + 1} times; last: {_line(error)}",
+                    f"workers died {deaths} times without a new checkpoint; last: {_line(error)}",
                     path=folder,
                     remedy="the same command goes on from the last checkpoint",
                 ) from error
@@ -91,7 +101,6 @@ def train(recipe: Recipe, folder: str, num_workers: int, *, bar: Bar, signals: l
             bar.console.print(
                 f"a worker died ({_line(error)}); restarting from the last checkpoint"
             )
-    raise AssertionError("unreachable")
 
 
 def worker(config: dict[str, Any]) -> None:
@@ -99,7 +108,7 @@ def worker(config: dict[str, Any]) -> None:
     import ray.train
 
     recipe = Recipe.check(config["recipe"])
-    session = RayWorker.here(config["folder"], recipe.scale)
+    session = RayWorker.here(config["folder"], recipe.scale, config["token"])
     for report in fit(recipe, session):
         # Ray keeps no metrics without a checkpoint and polls at leisure: it is told of scores, never of steps.
         if report.scores:
@@ -107,7 +116,11 @@ def worker(config: dict[str, Any]) -> None:
 
 
 def _fit(
-    recipe: Recipe, folder: str, num_workers: int, resources: dict[str, float], device: torch.device
+    folder: str,
+    config: dict[str, Any],
+    num_workers: int,
+    resources: dict[str, float],
+    device: torch.device,
 ) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
@@ -115,7 +128,7 @@ def _fit(
     with tempfile.TemporaryDirectory(prefix="manta-ray-", ignore_cleanup_errors=True) as scratch:
         trainer = TorchTrainer(
             worker,
-            train_loop_config={"recipe": recipe.plain(), "folder": folder},
+            train_loop_config=config,
             torch_config=TorchConfig(
                 backend="nccl" if device.type == "cuda" else "gloo", timeout_s=1800
             ),

@@ -54,7 +54,7 @@ def _is_of_a_client(error: Exception) -> bool:
 def _refusal(error: Exception, done: str, url: str) -> Refusal:
     remote = "://" in url and not url.startswith("file://")
     number = getattr(error, "errno", None)
-    if isinstance(error, FileNotFoundError):
+    if isinstance(error, FileNotFoundError) and done != "written":
         return Refusal("there is nothing here", path=url, remedy="check the spelling of the path")
     if isinstance(error, PermissionError) or "credentials" in str(error).lower():
         remedy = _CREDENTIALS if remote else "check its owner and mode, or choose another folder"

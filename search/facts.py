@@ -45,7 +45,7 @@ def model(model: Mapping[str, Any]) -> Pairs:
     given = model.get("input")
     if isinstance(given, Mapping) and given:
         side = given.get("size")
-        side = side if isinstance(side, list) else [side, side]
+        side = side if isinstance(side, list) else [side, side] if side else []
         listed.append(("Input", sheets.size([given.get("channels"), *side])))
     return listed
 

@@ -109,6 +109,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         plain = recipe(name, "scale.workers=2").plain()
         jobs.append({"recipe": plain, "folder": str(base / "two" / name)})
     jobs.append({"recipe": recipe("digits", "scale.workers=2").plain(), "folder": str(moved)})
+    for job in jobs:  # as if their driver held them
+        job["token"] = "held"
+        Path(job["folder"], "lock.json").write_text('{"token": "held"}', encoding="utf-8")
     ids = str(base / "ids" / "two")
 
     def through_all(config: dict[str, Any]) -> None:

@@ -138,10 +138,13 @@ def latest(run: str) -> str | None:
     return None
 
 
-def point(run: str, step: int, chosen: Mapping[str, Any]) -> None:
-    """Say which checkpoint is the best, and why."""
-    data = json.dumps({"step": step, **chosen}).encode()
-    store.write_bytes(store.join(run, "checkpoints", "best.json"), data)
+def point(run: str, chosen: Mapping[str, Any]) -> None:
+    """Say which checkpoint is the best and why; with nothing chosen, that none is."""
+    url = store.join(run, "checkpoints", "best.json")
+    if chosen:
+        store.write_bytes(url, json.dumps(dict(chosen)).encode())
+    else:
+        store.remove(url)
 
 
 def best(run: str) -> str | None:
@@ -160,13 +163,8 @@ def best(run: str) -> str | None:
         ) from None
 
 
-def sweep(run: str, *, best: bool) -> None:
-    """Remove what a killed writer left half-written, and a best.json where nothing is `best` (a child's, inherited).
-
-    Only for who holds the run.
-    """
-    if not best:
-        store.remove(store.join(run, "checkpoints", "best.json"))
+def sweep(run: str) -> None:
+    """Remove what a killed writer left half-written. Only for who holds the run."""
     if not store.is_remote(run):
         for path in store.path_of(store.join(run, "checkpoints")).glob(f"{store.TEMPORARY}*"):
             store.remove(str(path))

@@ -17,6 +17,7 @@ import torch
 
 from datasets import order
 from datasets.order import Plan
+from datasets.refusal import Refusal
 from datasets.shards import open_dataset
 from datasets.stream import Batch, TrainStream
 from trainers import build, checkpoint, evaluation, parallel, summary
@@ -72,7 +73,7 @@ class Training:
         self.evaluation = Evaluation(recipe, self.shape, self.dataset, self.ready)
         self.draws = order.key(recipe.seed, "step")
         self.save_every = recipe.keep.every_steps
-        self.latest = session.latest()
+        self.latest = self._agreed_latest()
         self.state = beginning(recipe, self.plans, self.digest)
         if self.latest:
             found = checkpoint.read_state(self.latest)
@@ -89,7 +90,9 @@ class Training:
         self.saved_at, self.saved_seconds = self.step if self.latest else -1, time.perf_counter()
         self.track: Track | None = None
         if session.rank == 0:
-            checkpoint.sweep(session.folder, best=self.choice.best is not None)
+            checkpoint.sweep(session.folder)
+            # A kill may have come between a checkpoint and this pointer; a child may have inherited one.
+            checkpoint.point(session.folder, self._chosen())
             self.track = Track(
                 session.folder,
                 resumed_step=self.step,
@@ -99,6 +102,14 @@ class Training:
             if self.latest:
                 restarts = summary.read(session.folder).get("restarts", [])
                 summary.amend(session.folder, restarts=[*restarts, self.step])
+
+    def _agreed_latest(self) -> str | None:
+        """Rank 0's newest checkpoint: ranks that look for themselves might see different ones."""
+        found = self.session.latest() if self.session.rank == 0 else None
+        step = checkpoint.read_state(found).step if found else -1
+        own = step + 1 if self.session.rank == 0 else 0
+        agreed = int(parallel.summed(torch.tensor([float(own)], dtype=torch.float64))[0]) - 1
+        return checkpoint.folder(self.session.folder, agreed) if agreed >= 0 else None
 
     def run(self) -> Reports:
         """All phases that are left, then the final scores."""
@@ -275,6 +286,12 @@ class Training:
             self._write(self.meter.flush(stop=False, save=False)[0])
         if self.session.rank == 0:
             assert self.track
+            if not self.session.holds():
+                raise Refusal(
+                    "another launch has taken this run over, so this one stops",
+                    path=self.session.folder,
+                    remedy="nothing is lost: the other goes on from the last checkpoint",
+                )
             self.track.settle()
             best = self.choice.best
             checkpoint.write(
@@ -284,8 +301,7 @@ class Training:
                 task=stage.task,
                 optimizers=stage.optimizers,
             )
-            if best:
-                checkpoint.point(self.session.folder, best.step, self._chosen())
+            checkpoint.point(self.session.folder, self._chosen())
             checkpoint.prune(
                 self.session.folder, keep=self.recipe.keep.last, best=best.step if best else None
             )
@@ -314,8 +330,6 @@ class Training:
 
     def _finish(self, stage: Stage) -> Report:
         """Final scores on the declared checkpoint; the test split is opened here and nowhere else."""
-        if self.track and self.choice.best:
-            checkpoint.point(self.session.folder, self.choice.best.step, self._chosen())
         self._load_best(stage)
         scores: dict[str, float] = {}
         predictions = {}

@@ -20,6 +20,10 @@ class Session(Protocol):
         """URL of the newest complete checkpoint of this run, or None."""
         ...
 
+    def holds(self) -> bool:
+        """Whether this launch still holds the run folder: asked before each checkpoint, on rank 0."""
+        ...
+
     def should_stop(self) -> bool:
         """A local wish to end early: a signal, a pruned trial, a preemption notice. Cheap: asked every step."""
         ...

@@ -167,3 +167,17 @@ def test_of_many_that_come_at_once_one_gets_in(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(timeout=60)
     assert (len(got), len(refused)) == (1, 7)
+
+
+def test_a_launch_that_was_taken_over_leaves_the_lock_alone(tmp_path: Path) -> None:
+    folder = str(tmp_path / "run")
+    with Lock(folder) as first:
+        assert lock.token(folder) == first.token
+        other = json.dumps({"host": "elsewhere", "pid": 1, "beat": time.time(), "token": "theirs"})
+        (tmp_path / "run" / "lock.json").write_text(other)
+        assert lock.token(folder) == "theirs"
+    assert lock.token(folder) == "theirs", "not ours to remove"
+
+
+def test_nobody_holds_a_folder_without_a_lock(tmp_path: Path) -> None:
+    assert lock.token(str(tmp_path)) is None

@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cluster.session import Local
+from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from trainers import checkpoint, rooms
 from trainers.engine import Report, Training, fit
@@ -447,6 +448,32 @@ def write_golden() -> None:
     with tempfile.TemporaryDirectory() as folder:
         found = losses(recipe, Local(torch.device("cpu"), folder), GOLDEN_STEPS)
     GOLDEN.write_text(json.dumps({"torch": torch.__version__, "losses": found}, indent=1) + "\n")
+
+
+def test_who_lost_the_folder_writes_no_checkpoint(
+    digits: Recipe, local: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = local()
+    recipe = digits.override("keep.every_steps=4")
+    reports = fit(recipe, session)
+    while next(reports).step < 5:
+        pass
+    monkeypatch.setattr(session, "holds", lambda: False)
+    with pytest.raises(Refusal, match="taken this run over"):
+        list(reports)
+    assert steps_saved(session) == [4]
+
+
+def test_the_pointer_to_the_best_is_mended_on_resuming(digits: Recipe, local: Places) -> None:
+    """A kill may come between a checkpoint and best.json."""
+    session = local()
+    recipe = digits.override("phases.0.epochs=2")
+    list(fit(recipe, session))
+    pointer = Path(session.folder, "checkpoints", "best.json")
+    true = json.loads(pointer.read_text())
+    pointer.write_text(json.dumps({**true, "step": 1}))
+    list(fit(recipe, session))
+    assert json.loads(pointer.read_text()) == true
 
 
 # --- a recipe that goes on from another's checkpoint
