@@ -84,7 +84,7 @@ def worker(config: dict[str, Any]) -> None:
     from trainers import parallel
 
     first = _recipe(config, steps=fair.STEPS)
-    here = RayWorker.here("", first.scale)
+    here = RayWorker.here("", first.scale, token="")
     rank, world, log_every = here.rank, here.world, config["log_every"]
     recipe = fair.shortened(first)
     losses = fair.logged_losses(recipe, _session(config, first, "fair"))
@@ -118,4 +118,4 @@ def _session(config: dict[str, Any], recipe: Recipe, name: str) -> Any:
     folder = Path(config["folder"], config["workload"], name)
     folder.mkdir(parents=True, exist_ok=True)
     parallel.barrier()
-    return RayWorker.here(str(folder), recipe.scale)
+    return RayWorker.here(str(folder), recipe.scale, token="")

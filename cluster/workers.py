@@ -87,10 +87,8 @@ def train(
             if cause is not None:
                 raise cause from None
             newest = checkpoint.latest(folder)
-            deaths = (
-                deaths + 1 if newest == reached else 1
-            )  # a run that gets on may lose many workers
-            reached = newest
+            # A run that gets on may lose many workers; one that does not, few.
+            deaths, reached = (deaths + 1 if newest == reached else 1), newest
             if deaths > MOST_RESTARTS:
                 raise Refusal(
                     f"workers died {deaths} times without a new checkpoint; last: {_line(error)}",
