@@ -140,7 +140,7 @@ def train(
     _tell(as_json, _scored(done), f"{_best_line(summary)}{page}")
 
 
-@verb("python launch.py evaluate runs/digits-* --on test")
+@verb("python launch.py evaluate runs/digits-fb7c3f00 --on test")
 def evaluate(
     run: RunPath,
     checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
@@ -157,7 +157,9 @@ def evaluate(
     _tell(as_json, {**_scored(_run(run)), "scores": scores}, lines)
 
 
-@verb("python launch.py predict runs/digits-* picture.png")
+@verb(
+    "python launch.py predict runs/digits-fb7c3f00 runs/digits-fb7c3f00/figures/data_examples.png"
+)
 def predict(
     run: RunPath,
     images: Annotated[list[str], typer.Argument(help="pictures (PNG, JPEG)")],
@@ -223,7 +225,7 @@ def results(
         _print(*drawn)
 
 
-@verb("python launch.py report runs/digits-*")
+@verb("python launch.py report runs/digits-fb7c3f00")
 def report(run: RunPath, as_json: Json = False, debug: Debug = False) -> None:
     """Draw report.html anew from a run folder alone."""
     from search.report import write

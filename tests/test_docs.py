@@ -10,6 +10,8 @@ import pytest
 from typer.main import get_command
 
 import launch
+from datasets.shards import open_dataset
+from trainers.build import data_url
 from trainers.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,3 +66,13 @@ def test_make_targets_of_the_readme_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"^make ([a-z-]+)", (ROOT / "README.md").read_text(), re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_examples_name_the_folder_that_the_demo_leaves() -> None:
+    recipe = Recipe.load(str(ROOT / "recipes" / "digits.yaml"))
+    digest = open_dataset(data_url(recipe.data)).manifest.digest
+    folder = f"runs/digits-{recipe.identity(digest)}"
+    for page in ("launch.py", "README.md"):
+        named = re.findall(r"runs/digits-\w+", (ROOT / page).read_text())
+        assert named, page
+        assert set(named) == {folder}, page
