@@ -59,11 +59,11 @@ def _device() -> torch.device:
     return torch.device("cpu")
 
 
-def wrap(task: nn.Module, *, share_buffers: bool) -> dict[str, DistributedDataParallel]:
+def wrap(task: nn.Module) -> dict[str, DistributedDataParallel]:
     """Each child of the task that learns, in DDP. Children, not the task: a task's own methods run as they are.
 
-    `share_buffers` gives every rank rank 0's buffers before each forward pass, for plain batch norm. Our synchronised
-    one keeps them equal by itself and saves that collective.
+    Buffers are not broadcast at each step, which costs a collective: training reads no running statistics, and rank 0's
+    are shared before an evaluation (`share_buffers`) and written into checkpoints.
     """
     if world_size() == 1:
         return {}
@@ -72,7 +72,7 @@ def wrap(task: nn.Module, *, share_buffers: bool) -> dict[str, DistributedDataPa
     for name, child in task.named_children():
         if any(p.requires_grad for p in child.parameters()):
             # device_ids stays None: each rank holds one device, and gloo must not be given CUDA ids.
-            wrapped[name] = DistributedDataParallel(child, broadcast_buffers=share_buffers)
+            wrapped[name] = DistributedDataParallel(child, broadcast_buffers=False)
     return wrapped
 
 

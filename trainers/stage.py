@@ -48,7 +48,7 @@ class Stage:
             parallel.SyncBatchNorm.convert(self.task)
         self.sync_norms = [m for m in self.task.modules() if isinstance(m, parallel.SyncBatchNorm)]
         # After freezing: DDP waits for a gradient of every parameter that learns when it wraps.
-        self.wrapped = parallel.wrap(self.task, share_buffers=not recipe.scale.sync_bn)
+        self.wrapped = parallel.wrap(self.task)
         networks = self.task.networks()
         self.optimizers = {
             name: _optimizer(optim, networks[name], f"phases.{index}.optim.{name}")

@@ -117,7 +117,7 @@ class Pairs(Task):
 
 def gradients(rank: int, world: int) -> Found:
     task, rows = Pairs(), sum(CUTS[world])
-    wrapped = parallel.wrap(task, share_buffers=False)
+    wrapped = parallel.wrap(task)
     with parallel.through(task, wrapped):
         for step in task.losses(drawn(rows, 3)[share(rank, world)]):
             scaled(step, CUTS[world][rank], rows, world).backward()
@@ -132,7 +132,7 @@ def keeping_step(rank: int, world: int) -> Found:
     """The last rank has no rows of its own in this batch: one that weighs nothing keeps it in step."""
     task = Pairs()
     own = 4 if rank < world - 1 else 0
-    with parallel.through(task, parallel.wrap(task, share_buffers=False)):
+    with parallel.through(task, parallel.wrap(task)):
         x = drawn(4, 3, seed=rank) if own else drawn(1, 3, seed=99) * 1e3
         for step in task.losses(x):
             scaled(step, own, 4 * (world - 1), world).backward()
@@ -331,5 +331,5 @@ def test_alone_everything_is_itself() -> None:
     rows = torch.arange(4.0)
     assert parallel.summed(rows) is rows and parallel.gathered_rows(rows) is rows
     assert (parallel.rank(), parallel.world_size()) == (0, 1)
-    assert parallel.wrap(Pairs(), share_buffers=False) == {}
+    assert parallel.wrap(Pairs()) == {}
     parallel.barrier()
