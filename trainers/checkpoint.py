@@ -249,15 +249,19 @@ def load_moments(url: str, optimizers: Mapping[str, Optimizer]) -> None:
     """Moments and counters. Hyper-parameters stay as the recipe says: a resumed run may have been edited."""
     found = _tensors(url, "optim.safetensors")
     for name, optimizer in optimizers.items():
+        fused = bool(optimizer.defaults.get("fused"))
         for index, parameter in enumerate(_parameters(optimizer)):
             prefix = f"{name}/{index}/"
             for key in [key for key in found if key.startswith(prefix)]:
-                tensor = found[key]
-                # Step counters live where torch wants them (CPU); moments beside their parameter.
-                moved = tensor if tensor.dim() == 0 else tensor.to(parameter.device)
-                if tensor.dim() and tensor.shape != parameter.shape:
+                tensor, kind = found[key], key.removeprefix(prefix)
+                if kind == "step":  # a counter: fused kernels read it on the device, others on the CPU
+                    moved = tensor.to(parameter.device) if fused else tensor
+                elif tensor.shape != parameter.shape:
                     raise _damaged(url, "optim.safetensors", f"{key} has another shape")
-                optimizer.state[parameter][key.removeprefix(prefix)] = moved
+                else:
+                    # In its parameter's memory format, which fused kernels take for granted.
+                    moved = torch.empty_like(parameter, dtype=tensor.dtype).copy_(tensor)
+                optimizer.state[parameter][kind] = moved.detach()
 
 
 def _moments(optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:

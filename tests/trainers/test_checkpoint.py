@@ -164,6 +164,39 @@ def test_moments_come_back_and_hyper_parameters_do_not(tmp_path: Path) -> None:
         assert state["exp_avg"].shape == parameter.shape
 
 
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_moments_come_back_in_the_memory_format_of_their_parameter(
+    kind: Any, tmp_path: Path
+) -> None:
+    """Fused kernels walk parameter, gradient and moments side by side, whatever their strides say."""
+
+    def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
+        torch.manual_seed(0)
+        conv = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+        net = nn.ParameterDict({"scale": torch.ones(()), "w": conv.weight, "b": conv.bias})
+        given = {"momentum": 0.9} if kind is torch.optim.SGD else {}
+        return net, kind(net.parameters(), lr=0.1, fused=True, **given)
+
+    def step(net: Any, optimizer: torch.optim.Optimizer) -> None:
+        x = torch.arange(2 * 3 * 5 * 5.0).view(2, 3, 5, 5).to(memory_format=torch.channels_last)
+        optimizer.zero_grad()
+        (net["scale"] * torch.conv2d(x / 75, net["w"], net["b"])).square().mean().backward()
+        optimizer.step()
+
+    through, optimizer = fresh()
+    step(through, optimizer)
+    url = checkpoint.write(
+        str(tmp_path), STATE, model=through, task=through, optimizers={"main": optimizer}
+    )
+    step(through, optimizer)
+    resumed, optimizer = fresh()
+    checkpoint.load_model(url, resumed)
+    checkpoint.load_moments(url, {"main": optimizer})
+    step(resumed, optimizer)
+    pairs = zip(through.parameters(), resumed.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
 def test_tied_weights_are_written(tmp_path: Path) -> None:
     model = nn.ModuleDict({"one": nn.Linear(3, 3, bias=False), "two": nn.Linear(3, 3, bias=False)})
     model["two"].weight = model["one"].weight
