@@ -21,10 +21,10 @@ from datasets.card import card, examples
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import Dataset, open_dataset
-from trainers import build, checkpoint, summary
+from trainers import build, checkpoint, resume, summary
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
-from trainers.engine import beginning, fit, uses_bf16
+from trainers.engine import fit, uses_bf16
 from trainers.progress import Bar
 from trainers.recipe import Recipe
 from trainers.stage import length
@@ -178,7 +178,7 @@ def _check_weights(
     urls = [checkpoint.chosen(phase.init) for phase in recipe.phases if phase.init]
     if parent and (found := checkpoint.latest(parent)):
         urls.append(found)
-        checkpoint.read_state(found).under(beginning(recipe, plans, digest))
+        checkpoint.read_state(found).under(resume.beginning(recipe, plans, digest))
     if urls:
         network = preview(recipe, shape)
         for url in urls:

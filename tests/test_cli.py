@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import os
 import re
@@ -12,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ import pytest
 import launch
 from cluster.lock import Lock
 from datasets import pack
+from tests.commands import Said, cli
 from trainers import rooms
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,25 +26,6 @@ SMALL = ["model.width=8", "scale.device=cpu", "log.tensorboard=false", "phases.0
 VERBS = {
     *("pack", "train", "evaluate", "predict", "describe", "results", "report", "list", "doctor"),
 }
-
-
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-
-def cli(*words: object) -> Said:
-    """launch.py in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    code: object = 0
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        try:
-            launch.app([str(word) for word in words])
-        except SystemExit as exit_:
-            code = exit_.code
-    return Said(int(str(code or 0)), out.getvalue(), err.getvalue())
 
 
 def verbs() -> list[str]:

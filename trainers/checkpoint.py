@@ -254,7 +254,9 @@ def load_moments(url: str, optimizers: Mapping[str, Optimizer]) -> None:
             prefix = f"{name}/{index}/"
             for key in [key for key in found if key.startswith(prefix)]:
                 tensor, kind = found[key], key.removeprefix(prefix)
-                if kind == "step":  # a counter: fused kernels read it on the device, others on the CPU
+                if (
+                    kind == "step"
+                ):  # a counter: fused kernels read it on the device, others on the CPU
                     moved = tensor.to(parameter.device) if fused else tensor
                 elif tensor.shape != parameter.shape:
                     raise _damaged(url, "optim.safetensors", f"{key} has another shape")

@@ -7,9 +7,8 @@ very step and yields its report; `send("stop")` does the same and ends. Closing 
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -20,14 +19,14 @@ from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import open_dataset
 from datasets.stream import Batch, TrainStream
-from trainers import build, checkpoint, evaluation, parallel, summary
+from trainers import build, checkpoint, evaluation, final, parallel, resume, summary
 from trainers.checkpoint import State
 from trainers.choice import Choice
 from trainers.evaluation import Evaluation
 from trainers.meter import Done, Meter, Wishes
 from trainers.recipe import Recipe
 from trainers.session import Session
-from trainers.stage import Stage, length
+from trainers.stage import Stage
 from trainers.track import Track
 
 logger = logging.getLogger(__name__)
@@ -73,8 +72,8 @@ class Training:
         self.evaluation = Evaluation(recipe, self.shape, self.dataset, self.ready)
         self.draws = order.key(recipe.seed, "step")
         self.save_every = recipe.keep.every_steps
-        self.latest = self._agreed_latest()
-        self.state = beginning(recipe, self.plans, self.digest)
+        self.latest = resume.agreed_latest(session)
+        self.state = resume.beginning(recipe, self.plans, self.digest)
         if self.latest:
             found = checkpoint.read_state(self.latest)
             checkpoint.load_model(self.latest, self.model)
@@ -103,14 +102,6 @@ class Training:
                 restarts = summary.read(session.folder).get("restarts", [])
                 summary.amend(session.folder, restarts=[*restarts, self.step])
 
-    def _agreed_latest(self) -> str | None:
-        """Rank 0's newest checkpoint: ranks that look for themselves might see different ones."""
-        found = self.session.latest() if self.session.rank == 0 else None
-        step = checkpoint.read_state(found).step if found else -1
-        own = step + 1 if self.session.rank == 0 else 0
-        agreed = int(parallel.summed(torch.tensor([float(own)], dtype=torch.float64))[0]) - 1
-        return checkpoint.folder(self.session.folder, agreed) if agreed >= 0 else None
-
     def run(self) -> Reports:
         """All phases that are left, then the final scores."""
         first = order.locate(self.step, self.lengths)[0]
@@ -121,7 +112,14 @@ class Training:
             if stopped:
                 return
         assert stage is not None
-        yield self._finish(stage)
+        best = self.choice.best
+        if best and best.step != self.step:
+            final.load_best(self.session.folder, best, stage, self.model)
+        scores = final.final_scores(
+            self.evaluation, stage, self.track, self.session.folder, self.step
+        )
+        self._summarise("finished", scores)
+        yield Report(self.step, scores)
 
     def close(self) -> None:
         """Release files and threads; no checkpoint, no collective."""
@@ -148,7 +146,7 @@ class Training:
         )
         if started and self.latest:
             checkpoint.load_task(self.latest, stage.task, self.model)
-            if self.state.optimizers == kinds(self.recipe, index):
+            if self.state.optimizers == resume.optimizer_names(self.recipe, index):
                 checkpoint.load_moments(self.latest, stage.optimizers)
             else:
                 logger.warning("phases.%d.optim is another one: its moments begin anew", index)
@@ -247,7 +245,7 @@ class Training:
 
     def _due(self, epoch: int, last: bool) -> list[str]:
         """Evaluators that look at the validation split at the end of an epoch, or of the phase."""
-        if not self._has("val"):
+        if not self.evaluation.has("val"):
             return []
         evals = self.recipe.evals.items()
         return [k for k, e in evals if e.on == "val" and (last or (epoch + 1) % e.every == 0)]
@@ -264,10 +262,6 @@ class Training:
             self.track.write([{**row, **scores}])
             evaluation.draw(found, "val", self.track, step=self.step, final=False)
         return scores
-
-    def _has(self, split: str) -> bool:
-        splits = self.dataset.manifest.splits
-        return split in splits and splits[split].rows > 0
 
     def _save_due(self) -> bool:
         return bool(self.save_every and self.step % self.save_every == 0)
@@ -318,50 +312,15 @@ class Training:
             seconds=self.trained,
             wait_seconds=self.waited,
             recipe=self.state.recipe,
-            commit=_commit(),
+            commit=resume.commit(),
             kept=self.state.kept,
-            optimizers=kinds(self.recipe, index),
+            optimizers=resume.optimizer_names(self.recipe, index),
         )
 
     def _chosen(self) -> dict[str, Any]:
         """The best evaluation, for people."""
         best = self.choice.best
         return {**best._asdict(), "metric": self.recipe.keep.metric} if best else {}
-
-    def _finish(self, stage: Stage) -> Report:
-        """Final scores on the declared checkpoint; the test split is opened here and nowhere else."""
-        self._load_best(stage)
-        scores: dict[str, float] = {}
-        predictions = {}
-        for split in ("val", "test"):
-            keys = [k for k, e in self.recipe.evals.items() if split == "test" or e.on == "val"]
-            if not keys or not self._has(split):
-                continue
-            if split == "test" and self.track:
-                summary.count_opening(self.session.folder, split)
-            found, predictions[split] = self.evaluation.run(stage, split, keys, predictions=True)
-            scores |= (own := evaluation.scores(found, split))
-            if self.track:
-                evaluation.draw(found, split, self.track, step=self.step, final=True)
-                if split == "test" and own:
-                    epoch = (self.step - 1) // stage.steps_per_epoch
-                    row = {"step": self.step, "split": "test", "phase": stage.index, "epoch": epoch}
-                    self.track.write([{**row, **own}])
-        if self.track:
-            table = evaluation.parquet(predictions)
-            if table:
-                self.track.put("predictions.parquet", table)
-            self.track.hyperparameters(_flat(self.recipe.plain()), scores)
-        self._summarise("finished", scores)
-        return Report(self.step, scores)
-
-    def _load_best(self, stage: Stage) -> None:
-        best = self.choice.best
-        if best and best.step != self.step:
-            url = checkpoint.folder(self.session.folder, best.step)
-            checkpoint.load_model(url, self.model)
-            if best.phase == stage.index:
-                checkpoint.load_task(url, stage.task, self.model)
 
     def _summarise(self, status: str, scores: Mapping[str, float]) -> None:
         """summary.json as far as the engine knows it; the place adds where it ran."""
@@ -370,7 +329,9 @@ class Training:
         self.track.settle()
         folder = self.session.folder
         known = summary.read(folder)
-        notes = [*known.get("notes", []), *self._notes(finished=status == "finished")]
+        best, finished = self.choice.best, status == "finished"
+        noted = final.notes(self.evaluation, self.model, finished=finished, best=best)
+        notes = [*known.get("notes", []), *noted]
         summary.amend(
             folder,
             status=status,
@@ -384,42 +345,6 @@ class Training:
             parameters=sum(p.numel() for p in self.model.parameters()),
             notes=[*dict.fromkeys(notes)],
         )
-
-    def _notes(self, *, finished: bool) -> list[str]:
-        """What a reader of the scores must know."""
-        notes = []
-        kept, world = self.recipe.keep.metric, self.session.world
-        norms = torch.nn.modules.batchnorm._BatchNorm
-        plain = world > 1 and not self.recipe.scale.sync_bn
-        if plain and any(isinstance(module, norms) for module in self.model.modules()):
-            notes.append(
-                f"Batch norm was not synchronised over {world} workers: only the samples of a batch "
-                "agree with other numbers of workers."
-            )
-        if finished and kept and not self.choice.best:
-            notes.append(
-                f"{kept} was never measured: no checkpoint was chosen, the last one counts."
-            )
-        for split in ("val", "test") if finished and self.recipe.evals else ():
-            if not self._has(split):
-                notes.append(f"The data have no {split} split, so there are no {split} scores.")
-        return notes
-
-
-def beginning(recipe: Recipe, plans: Sequence[Plan], digest: str) -> State:
-    """The state of a run at step 0."""
-    return State(
-        step=0,
-        lengths=tuple(length(p, q) for p, q in zip(recipe.phases, plans, strict=True)),
-        recipe=recipe.identity(digest),
-        commit=_commit(),
-        kept=f"{recipe.keep.metric} {recipe.keep.mode}",
-    )
-
-
-def kinds(recipe: Recipe, index: int) -> dict[str, str]:
-    """Which optimizer each name of a phase is: moments of one mean nothing to another."""
-    return {name: optim.name for name, optim in recipe.phases[index].optim.items()}
 
 
 def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
@@ -441,17 +366,3 @@ def seed_step(key: int, device: torch.device) -> None:
     torch.default_generator.manual_seed(key >> 1)
     if device.type == "cuda":
         torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(key >> 1)
-
-
-def _flat(tree: Any, path: str = "") -> dict[str, Any]:
-    if not isinstance(tree, dict | list):
-        return {path: tree}
-    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
-    flat: dict[str, Any] = {}
-    for key, value in items:
-        flat |= _flat(value, f"{path}.{key}" if path else str(key))
-    return flat
-
-
-def _commit() -> str:
-    return os.environ.get("MANTA_COMMIT", "")

@@ -41,6 +41,11 @@ class Evaluation:
         self.ready = ready
         self.batch = max(1, min(EVAL_ROWS, recipe.scale.micro_batch or EVAL_ROWS))
 
+    def has(self, split: str) -> bool:
+        """Whether the data hold rows of this split."""
+        splits = self.dataset.manifest.splits
+        return split in splits and splits[split].rows > 0
+
     def run(
         self, stage: Stage, split: str, keys: list[str], *, predictions: bool = False
     ) -> tuple[dict[str, list[Finding]], Predictions]:

@@ -1,16 +1,14 @@
-"""What the tests of this room share: the command line in process, a finished run, an S3 of their own."""
+"""What the tests of this room share: a finished run, an S3 of their own."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from cluster.run import Run
+from tests.commands import cli
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 DIGITS = str(ROOT / "recipes" / "digits.yaml")
@@ -18,38 +16,8 @@ DIGITS = str(ROOT / "recipes" / "digits.yaml")
 SMALL = ["model.width=8", "scale.device=cpu", "scale.threads=1", "log.tensorboard=false"]
 
 
-@dataclass(frozen=True)
-class Said:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-
-Cli = Callable[..., Said]
-
-
-@pytest.fixture(scope="session")
-def cli() -> Cli:
-    """`cli("train", ...)`: launch.py in this process."""
-    import launch
-
-    def call(*words: object) -> Said:
-        out, err = io.StringIO(), io.StringIO()
-        code: object = 0
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            try:
-                launch.app([str(word) for word in words])
-            except SystemExit as exit_:
-                code = exit_.code
-        return Said(int(str(code or 0)), out.getvalue(), err.getvalue())
-
-    return call
-
-
 @pytest.fixture(scope="module")
-def finished(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Two epochs of digits, to the end."""
     out = tmp_path_factory.mktemp("finished")
     said = cli("train", DIGITS, *SMALL, "phases.0.epochs=2", "--out", out, "--quiet")

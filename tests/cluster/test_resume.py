@@ -20,6 +20,7 @@ import torch
 
 from cluster.run import Run, run
 from cluster.session import Local
+from tests.commands import cli
 from trainers import checkpoint
 from trainers.engine import fit
 from trainers.recipe import Recipe
@@ -74,7 +75,7 @@ def launched(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     "seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))]
 )
 def test_a_run_interrupted_thrice_ends_as_one_never_interrupted(
-    seed: int, whole: Run, tmp_path: Path, launched: Callable[..., subprocess.Popen[str]], cli: Any
+    seed: int, whole: Run, tmp_path: Path, launched: Callable[..., subprocess.Popen[str]]
 ) -> None:
     # The third of three equal stretches is left for what comes after the last signal.
     draw = random.Random(seed)
@@ -135,7 +136,7 @@ def test_metrics_reach_as_far_as_every_checkpoint(tmp_path: Path) -> None:
     assert newest(tmp_path) == 35
 
 
-def test_a_finished_run_says_so_and_does_nothing(whole: Run, cli: Any) -> None:
+def test_a_finished_run_says_so_and_does_nothing(whole: Run) -> None:
     before = stamps(Path(whole.url))
     began = time.perf_counter()
     said = cli("train", RECIPE, *WORDS, "--out", Path(whole.url).parent)
@@ -150,7 +151,7 @@ def test_a_finished_run_says_so_and_does_nothing(whole: Run, cli: Any) -> None:
     }
 
 
-def test_fresh_renames_the_old_folder_and_starts_anew(cli: Any, tmp_path: Path) -> None:
+def test_fresh_renames_the_old_folder_and_starts_anew(tmp_path: Path) -> None:
     words = [
         "train",
         RECIPE,
@@ -175,7 +176,7 @@ def test_fresh_renames_the_old_folder_and_starts_anew(cli: Any, tmp_path: Path) 
     assert Run.open(str(folder)).scores == Run.open(str(old[0])).scores
 
 
-def test_a_longer_recipe_goes_on_from_a_run_as_its_child(cli: Any, tmp_path: Path) -> None:
+def test_a_longer_recipe_goes_on_from_a_run_as_its_child(tmp_path: Path) -> None:
     small = [*CALM, "phases.0.schedule=constant"]
     run(Recipe.load(RECIPE, [*small, "phases.0.epochs=2"]), out=str(tmp_path))
     (parent,) = tmp_path.iterdir()
@@ -198,7 +199,7 @@ def test_a_longer_recipe_goes_on_from_a_run_as_its_child(cli: Any, tmp_path: Pat
     assert deeds(child) == deeds(Path(at_once.url))
 
 
-def test_a_child_whose_best_is_its_parents_still_has_it(cli: Any, tmp_path: Path) -> None:
+def test_a_child_whose_best_is_its_parents_still_has_it(tmp_path: Path) -> None:
     # The worst for the best: learning only makes it worse, so the first evaluation stays the chosen one.
     small = [*CALM, "phases.0.schedule=constant", "keep.mode=min"]
     run(Recipe.load(RECIPE, [*small, "phases.0.epochs=2"]), out=str(tmp_path))
@@ -215,7 +216,7 @@ def test_a_child_whose_best_is_its_parents_still_has_it(cli: Any, tmp_path: Path
 
 
 def test_going_on_with_a_run_needs_no_recipe_and_makes_no_child(
-    cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = Recipe.load(RECIPE, [*WORDS, "model.width=8", "phases.0.epochs=2"])
     done = run(recipe, out=str(tmp_path))

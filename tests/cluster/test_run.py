@@ -7,9 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +21,7 @@ from cluster.run import Run, run
 from datasets import store
 from datasets.refusal import Refusal
 from datasets.shards import Dataset, open_dataset
+from tests.commands import cli
 from trainers import build
 from trainers.recipe import Recipe
 
@@ -277,7 +276,6 @@ def test_a_run_without_a_checkpoint_or_with_torn_json_says_so(
 def test_a_run_on_s3_is_written_found_compared_and_finished_there(
     bucket: str,
     finished: Run,
-    cli: Callable[..., Any],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

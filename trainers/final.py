@@ -1,0 +1,80 @@
+"""The end of a run: final scores on the declared checkpoint, and what a reader of them must know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from trainers import checkpoint, evaluation, parallel, summary
+from trainers.choice import Score
+from trainers.evaluation import Evaluation
+from trainers.stage import Stage
+from trainers.track import Track
+
+
+def load_best(folder: str, best: Score, stage: Stage, model: nn.Module) -> None:
+    """The weights of the declared checkpoint; the task's own too where it is of the stage's phase."""
+    url = checkpoint.folder(folder, best.step)
+    checkpoint.load_model(url, model)
+    if best.phase == stage.index:
+        checkpoint.load_task(url, stage.task, model)
+
+
+def final_scores(
+    judge: Evaluation, stage: Stage, track: Track | None, folder: str, step: int
+) -> dict[str, float]:
+    """Scores, tables, figures and predictions of what is loaded; the test split is opened here and nowhere else."""
+    recipe = judge.recipe
+    scores: dict[str, float] = {}
+    predictions = {}
+    for split in ("val", "test"):
+        keys = [k for k, e in recipe.evals.items() if split == "test" or e.on == "val"]
+        if not keys or not judge.has(split):
+            continue
+        if split == "test" and track:
+            summary.count_opening(folder, split)
+        found, predictions[split] = judge.run(stage, split, keys, predictions=True)
+        scores |= (own := evaluation.scores(found, split))
+        if track:
+            evaluation.draw(found, split, track, step=step, final=True)
+            if split == "test" and own:
+                epoch = (step - 1) // stage.steps_per_epoch
+                row = {"step": step, "split": "test", "phase": stage.index, "epoch": epoch}
+                track.write([{**row, **own}])
+    if track:
+        table = evaluation.parquet(predictions)
+        if table:
+            track.put("predictions.parquet", table)
+        track.hyperparameters(_flat(recipe.plain()), scores)
+    return scores
+
+
+def notes(judge: Evaluation, model: nn.Module, *, finished: bool, best: Score | None) -> list[str]:
+    """What a reader of the scores must know."""
+    recipe, world = judge.recipe, parallel.world_size()
+    found = []
+    plain = world > 1 and not recipe.scale.sync_bn
+    if plain and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+        found.append(
+            f"Batch norm was not synchronised over {world} workers: only the samples of a batch "
+            "agree with other numbers of workers."
+        )
+    if finished and recipe.keep.metric and not best:
+        found.append(
+            f"{recipe.keep.metric} was never measured: no checkpoint was chosen, the last one counts."
+        )
+    for split in ("val", "test") if finished and recipe.evals else ():
+        if not judge.has(split):
+            found.append(f"The data have no {split} split, so there are no {split} scores.")
+    return found
+
+
+def _flat(tree: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(tree, dict | list):
+        return {path: tree}
+    items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    flat: dict[str, Any] = {}
+    for key, value in items:
+        flat |= _flat(value, f"{path}.{key}" if path else str(key))
+    return flat
