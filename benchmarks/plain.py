@@ -1,7 +1,7 @@
 """The other side: the same training written by hand in plain PyTorch, as one would for a single workload.
 
 It does equal work on equal batches from equal weights: gather, crop where the recipe does, normalise, learning rate,
-forward, cross entropy, backward, SGD with momentum, and running sums of loss and accuracy that are read once in
+forward, cross entropy, backward, fused SGD with momentum (the engine's too), and running sums of loss and accuracy that are read once in
 `log_every` steps. Row numbers of the batches are given to it for nothing.
 """
 
@@ -39,7 +39,7 @@ def loop(
     optim, schedule = phase.optim["main"], phase.schedule
     lr, momentum = optim.lr, optim.arguments["momentum"]
     optimizer = torch.optim.SGD(
-        network.parameters(), lr=lr, momentum=momentum, weight_decay=optim.weight_decay
+        network.parameters(), lr=lr, momentum=momentum, weight_decay=optim.weight_decay, fused=True
     )
     smoothing = phase.task.arguments.get("label_smoothing", 0.0)
     assert schedule.name == "cosine" and phase.steps
