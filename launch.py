@@ -140,7 +140,7 @@ def train(
     _tell(as_json, _scored(done), f"{_best_line(summary)}{page}")
 
 
-@verb("python launch.py evaluate runs/digits-fb7c3f00 --on test")
+@verb("python launch.py evaluate runs/digits-2756c435 --on test")
 def evaluate(
     run: RunPath,
     checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
@@ -158,7 +158,7 @@ def evaluate(
 
 
 @verb(
-    "python launch.py predict runs/digits-fb7c3f00 runs/digits-fb7c3f00/figures/data_examples.png"
+    "python launch.py predict runs/digits-2756c435 runs/digits-2756c435/figures/data_examples.png"
 )
 def predict(
     run: RunPath,
@@ -225,7 +225,7 @@ def results(
         _print(*drawn)
 
 
-@verb("python launch.py report runs/digits-fb7c3f00")
+@verb("python launch.py report runs/digits-2756c435")
 def report(run: RunPath, as_json: Json = False, debug: Debug = False) -> None:
     """Draw report.html anew from a run folder alone."""
     from search.report import write
