@@ -98,10 +98,9 @@ def _storage(url: str) -> str:
 
 
 def _model(recipe: Recipe) -> str:
-    from trainers.describe import preview
+    from cluster.describe import describe
 
-    network = preview(recipe)
-    number = sum(p.numel() for p in network.parameters())
+    number = describe(recipe)["parameters"]
     # Weights, gradients and two moments in float32: what training needs before any activation.
     return f"{recipe.model.name}, {number:,} parameters, {16 * number / 2**20:,.0f} MiB to train before activations"
 

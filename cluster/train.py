@@ -61,11 +61,16 @@ def train(
     plans = plans_of(recipe, dataset, place.workers)
     digest = dataset.manifest.digest
     folder = run_folder(recipe, digest, out)
+    if parent and parent.rpartition("/")[0] == folder.rpartition("/")[0]:
+        own = _resolved(Recipe.load(store.join(parent, "recipe.yaml")))
+        if own.identity(digest) == recipe.identity(digest):
+            folder, parent = parent, None  # the run itself, whatever its folder is called now
     if summary.read(folder).get("status") == "finished" and not fresh:
-        _say(quiet, f"{folder} is finished; --fresh starts it anew")
+        then = summary.read(folder).get("place", {})
+        where = f"{then.get('place', 'this process')}, {then.get('workers', 1)} worker"
+        many = "s" if then.get("workers", 1) != 1 else ""
+        _say(quiet, f"{folder} is finished ({where}{many}); --fresh starts it anew")
         return folder
-    if parent == folder:
-        parent = None  # the run itself, resumed on other hardware
     # What can be refused is refused before the folder is there.
     files = _foreknown(recipe, dataset, plans, folder, parent)
     if fresh and store.exists(store.join(folder, "recipe.yaml")):

@@ -208,7 +208,7 @@ def _sorted(table: pd.DataFrame, sort: str) -> pd.DataFrame:
     column, reverse = sort.removeprefix("-"), sort.startswith("-")
     if column not in table.columns:
         remedy = nearest(column, table.columns, SHOWN)
-        raise Refusal("no such column to sort by", path="sort", value=column, remedy=remedy)
+        raise Refusal(f"there is no column '{column}'", path="sort", value=column, remedy=remedy)
     values = table[column]
     ranked = is_numeric_dtype(values) or is_datetime64_any_dtype(values)
     ascending = not ranked or column == "seconds" or numbers.lower_is_better(column)

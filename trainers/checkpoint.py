@@ -115,6 +115,8 @@ def write(
         save_file(_contiguous(_beyond(task, model)), files / "task.safetensors")
         save_file(_contiguous(_moments(optimizers)), files / "optim.safetensors")
         (files / "state.json").write_bytes(state.to_json())
+        for file in files.iterdir():  # safetensors makes its files for the owner alone
+            file.chmod((files / "state.json").stat().st_mode)
         marker = {n: xxhash.xxh3_64_hexdigest((files / n).read_bytes()) for n in FILES}
         if local:
             store.write_bytes(str(files / "complete.json"), json.dumps(marker).encode())
@@ -216,20 +218,20 @@ def fitting(url: str, model: nn.Module) -> dict[str, Tensor]:
     wanted = model.state_dict()
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     shapes = [
-        f"{name} is {tuple(found[name].shape)}, the model's {tuple(wanted[name].shape)}"
+        f"{name} {tuple(found[name].shape)} where the model has {tuple(wanted[name].shape)}"
         for name in sorted(set(wanted) & set(found))
         if found[name].shape != wanted[name].shape
     ]
     problems = [
         *([f"lacks {_some(missing)}"] if missing else []),
         *([f"has {_some(extra)} besides"] if extra else []),
-        *([_some(shapes)] if shapes else []),
+        *([f"has {_some(shapes)}"] if shapes else []),
     ]
     if problems:
         raise Refusal(
             f"a checkpoint of another model: it {'; '.join(problems)}",
             path=url,
-            remedy="use the recipe that wrote it, or --fresh to start anew",
+            remedy="use the recipe that wrote it, its model's arguments included",
         )
     return found
 
@@ -318,7 +320,8 @@ def _damaged(url: str, name: str, why: str) -> Refusal:
     return Refusal(
         f"a damaged checkpoint: {why[:200]}",
         path=f"{url}/{name}",
-        remedy="remove its folder: the run then resumes from the one before, or starts anew",
+        remedy="copy it again, or name another; where its run is to go on, remove its folder and "
+        "it resumes from the one before",
     )
 
 

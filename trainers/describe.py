@@ -151,8 +151,15 @@ def _forward(recipe: Recipe, network: nn.Module, shape: Shape, device: str) -> N
             f"'{recipe.model.name}' does not take inputs of shape {tuple(example.shape[1:])}: {error}",
             path="model",
             value=recipe.model.name,
-            remedy="set data.size to what it takes, or choose another model",
+            remedy=_remedy(recipe),
         ) from error
+
+
+def _remedy(recipe: Recipe) -> str:
+    given = [f"model.{name}" for name in recipe.model.arguments]
+    own = recipe.model.name in rooms.doors("models")
+    checked = f"check {' and '.join(given)}, or " if given and not own else ""
+    return f"{checked}set data.size to what it takes, or choose another model"
 
 
 def _join(module: str, name: str) -> str:

@@ -166,6 +166,8 @@ def refusal(
         remedy = f"add {path}: ..."
     else:
         text = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "model_type":
+            text = "Input should be a name, or a mapping of keys to values"
         if first["type"] == "string_pattern_mismatch":
             text = f"should be {PATTERNS.get(first['ctx']['pattern'], first['ctx']['pattern'])}"
         if not isinstance(value, dict | list):

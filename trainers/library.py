@@ -61,6 +61,14 @@ def build(
 ) -> nn.Module:
     """The model with a head of `num_classes`; a `Refusal` on `model` when an argument is not its own."""
     given = {key: value for key, value in arguments.items() if key != "pretrained"}
+    pretrained = arguments.get("pretrained")
+    if library != "open_clip" and pretrained not in (None, True, False):
+        raise Refusal(
+            f"{library}'s {name} has pretrained weights or none (it is {pretrained!r})",
+            path="model.pretrained",
+            value=pretrained,
+            remedy="use true or false",
+        )
     model: nn.Module
     try:
         if library == "timm":
@@ -77,9 +85,22 @@ def build(
             model = torchvision.models.get_model(name, num_classes=num_classes, **given)
         else:
             model = _open_clip(name, num_classes, dict(arguments))
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+    except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:
+        # The Hub's and urllib's errors are OSErrors or ValueErrors, by way of FileNotFoundError and URLError.
+        if pretrained and _is_of_the_network(error):
+            raise Refusal(
+                f"the pretrained weights of {library}'s {name} cannot be had: {str(error).splitlines()[0][:200]}",
+                path="model.pretrained",
+                value=pretrained,
+                remedy="they are downloaded once: connect to the network, or set model.pretrained=false",
+            ) from error
         raise _explained(library, name, arguments, error) from error
     return model
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    module = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or module in ("huggingface_hub", "httpx", "requests")
 
 
 def _torchvision_pretrained(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:

@@ -306,3 +306,24 @@ def stamps(folder: Path) -> dict[str, int]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def test_a_run_goes_on_in_its_folder_whatever_that_is_called(tmp_path: Path) -> None:
+    first = cli("train", RECIPE, *CALM, "phases.0.epochs=1", "--out", tmp_path, "--quiet")
+    assert first.code == 0, first.err
+    (folder,) = tmp_path.iterdir()
+    renamed = folder.rename(tmp_path / "mine")
+    again = cli("train", renamed)
+    assert (
+        again.code == 0
+        and f"{renamed} is finished (this process, 1 worker)" in again.out + again.err
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    child = cli("train", renamed, "phases.0.epochs=2", "--quiet")
+    assert child.code == 0 and len(list(tmp_path.iterdir())) == 2, child.err
+
+
+def test_a_run_can_be_read_by_others(whole: Run) -> None:
+    """safetensors makes its files for their owner alone."""
+    modes = {path.stat().st_mode & 0o777 for path in Path(whole.url, "checkpoints").rglob("*.*")}
+    assert len({mode for mode in modes if mode & 0o111 == 0}) == 1
