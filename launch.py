@@ -42,6 +42,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+data = typer.Typer(help="What is in a packed data set.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
 RecipePath = Annotated[str, typer.Argument(help="a recipe (YAML)", metavar="RECIPE")]
 Overrides = Annotated[
     list[str] | None, typer.Argument(help="dotted.path=value ...", metavar="[PATH=VALUE]...")
@@ -54,8 +57,10 @@ Out = Annotated[
 ]
 
 
-def verb(epilog: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Register a verb; its refusals become one line on stderr (or one JSON object) and exit code 2."""
+def verb(
+    epilog: str, group: typer.Typer = app
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Register a verb, of `group`; its refusals become one line on stderr (or one JSON object) and exit code 2."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
@@ -74,7 +79,7 @@ def verb(epilog: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
                 raise SystemExit(0) from None
 
         name = function.__name__.rstrip("_")
-        return app.command(name=name, epilog=f"Example: {epilog}")(guarded)
+        return group.command(name=name, epilog=f"Example: {epilog}")(guarded)
 
     return register
 
@@ -86,21 +91,83 @@ def pack(
     val: Annotated[float, typer.Option(help="share of the rows for validation")] = 0.15,
     test: Annotated[float, typer.Option(help="share of the rows for the test")] = 0.15,
     seed: Annotated[int, typer.Option(help="decides splits and row order")] = 0,
+    tile: Annotated[
+        bool | None,
+        typer.Option(
+            "--tile/--no-tile", help="cut JPEGs into tiles, losslessly [where jpegtran is found]"
+        ),
+    ] = None,
+    longest: Annotated[
+        int | None, typer.Option(help="reduce pictures to this longest side, as JPEG")
+    ] = None,
+    shorter: Annotated[
+        int | None, typer.Option(help="reduce pictures to this shorter side, as JPEG")
+    ] = None,
+    quality: Annotated[int, typer.Option(help="of reduced JPEGs")] = 90,
+    workers: Annotated[int, typer.Option(help="threads; 0: as many as there are cores")] = 0,
+    leave_out: Annotated[
+        bool, typer.Option("--leave-out", help="leave out pictures that do not decode, by name")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Pack a source into Arrow shards with a manifest."""
+    """Pack a source into Arrow shards with a manifest. Interrupted, it goes on where it stopped."""
     from datasets import pack as packing
+    from datasets.pictures.prepare import Options
+    from datasets.progress import shown
     from trainers.part import SourcePart
 
     part = SourcePart.model_validate(source)
     arguments = part.checked("source")
     name = arguments.pop("name")
-    manifest = packing.pack(
-        name, arguments, url, splits={"val": val, "test": test}, seed=seed, name=name
-    )
+    with shown(f"pack {name}") as progress:
+        manifest = packing.pack(
+            name,
+            arguments,
+            url,
+            splits={split: share for split, share in (("val", val), ("test", test)) if share},
+            seed=seed,
+            name=name,
+            options=Options(tile, longest, shorter, quality),
+            workers=workers or os.cpu_count() or 1,
+            leave_out=leave_out,
+            progress=progress,
+        )
     rows = {split: found.rows for split, found in manifest.splits.items()}
-    _tell(as_json, {"url": url, "rows": rows, "digest": manifest.digest}, url)
+    stored = manifest.packed.get("pictures", {})
+    left_out = manifest.packed.get("left_out", [])
+    told = {"url": url, "rows": rows, "digest": manifest.digest}
+    _tell(as_json, {**told, "pictures": stored, "left_out": left_out}, url)
+
+
+@verb(
+    "python launch.py data card /tmp/digits  # packed by: python launch.py pack digits /tmp/digits",
+    group=data,
+)
+def card(
+    url: Annotated[str, typer.Argument(help="a packed data set, local or s3://")],
+    out: Annotated[
+        str | None, typer.Option("--out", help="folder of card.html and card.json [the set's own]")
+    ] = None,
+    near: Annotated[
+        int, typer.Option(help="bits of 64 in which near duplicates differ at most")
+    ] = 6,
+    allow_leaks: Annotated[
+        bool, typer.Option("--allow-leaks", help="exit with 0 though splits share pictures")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="threads; 0: as many as there are cores")] = 0,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Draw a data set's card: counts, sizes, examples, duplicates; a picture in two splits is an error."""
+    from datasets.card.write import write
+    from datasets.progress import shown
+
+    with shown("data card") as progress:
+        drawn = write(url, out, near=near, threads=workers, progress=progress)
+    if not allow_leaks:
+        drawn.refuse_leaks(url)
+    _tell(as_json, {**drawn.found, "page": drawn.page}, f"{drawn.verdict}\n{drawn.page}")
 
 
 @verb("python launch.py train recipes/digits.yaml model.width=64 data.batch=128 seed=3")
@@ -123,8 +190,6 @@ def train(
 
     if parent is not None and out is None:
         out = parent.url.rsplit("/", 1)[0]
-    if parent is not None and not overrides:
-        parent = None  # the run itself, resumed
     done: Run = run(loaded, out=out, fresh=fresh, quiet=quiet or as_json, parent=parent)
     summary = done.summary
     from search.report import write
@@ -140,7 +205,7 @@ def train(
     _tell(as_json, _scored(done), f"{_best_line(summary)}{page}")
 
 
-@verb("python launch.py evaluate runs/digits-2756c435 --on test")
+@verb("python launch.py evaluate runs/digits-71f2417a --on test")
 def evaluate(
     run: RunPath,
     checkpoint: Annotated[str, typer.Option(help="best or last")] = "best",
@@ -158,7 +223,7 @@ def evaluate(
 
 
 @verb(
-    "python launch.py predict runs/digits-2756c435 runs/digits-2756c435/figures/data_examples.png"
+    "python launch.py predict runs/digits-71f2417a runs/digits-71f2417a/figures/data_examples.png"
 )
 def predict(
     run: RunPath,
@@ -225,7 +290,7 @@ def results(
         _print(*drawn)
 
 
-@verb("python launch.py report runs/digits-2756c435")
+@verb("python launch.py report runs/digits-71f2417a")
 def report(run: RunPath, as_json: Json = False, debug: Debug = False) -> None:
     """Draw report.html anew from a run folder alone."""
     from search.report import write

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from cluster.run import Run
 from cluster.session import choose_device
 from datasets import store
+from datasets.frames import Frame
 from datasets.order import Plan
+from datasets.pictures import decode
 from datasets.refusal import Refusal
 from datasets.shards import open_dataset
 from trainers import build, checkpoint, evaluation
@@ -83,7 +85,11 @@ class Saved:
             raise Refusal("this run was trained on a table, not on pictures", path=self.run.url)
         # Pictures may come in any size here, so the size is always given.
         inputs = build.inputs(replace(shape, stored=(0, 0, shape.stored[2])))
-        return lambda picture: inputs(_pixels(picture, shape)[None])[0]
+        if shape.stored[0]:
+            return lambda picture: inputs(_pixels(picture, shape)[None])[0]
+        frame = build.view(self.run.recipe, shape, torch.device("cpu")).frame
+        assert frame is not None
+        return lambda picture: inputs(_framed(_pixels(picture, shape), frame, shape)[None])[0]
 
     def predict(self, images: Sequence[Any]) -> pd.DataFrame:
         """A row for each picture: prediction, its probability, and every class's."""
@@ -133,8 +139,18 @@ class Saved:
             recipe, index, network, plan=plan, device=device, bf16=uses_bf16(recipe, device)
         )
         checkpoint.load_task(self.url, stage.task, network)
-        runner = Evaluation(recipe, self.shape, dataset, build.readying(self.shape, device))
+        runner = Evaluation(recipe, self.shape, dataset, build.readying(self.shape, device), device)
         return runner.run(stage, split, list(recipe.evals), predictions=True)
+
+
+def _framed(pixels: Tensor, frame: Frame, shape: Shape) -> Tensor:
+    """What the model was judged on: the part that the recipe's frame shows, (S, S, C)."""
+    size = np.array([pixels.shape[0]]), np.array([pixels.shape[1]])
+    top, left, tall, wide, mirror = frame(*size, np.zeros(1, np.int64), 0)[0].tolist()
+    out = torch.empty(shape.size, shape.size, pixels.shape[2], dtype=torch.uint8)
+    part = pixels.numpy()[top : top + tall, left : left + wide]
+    decode.resized(part, out, mirror=bool(mirror))
+    return out
 
 
 def _pixels(picture: Any, shape: Shape) -> Tensor:

@@ -15,14 +15,15 @@ from itertools import pairwise
 from typing import Literal, TypeVar, get_args
 
 from datasets import store
+from datasets.columns import ColumnType, Kind, allowed
 from datasets.refusal import Refusal, nearest
-from datasets.source import Kind, column_type
 
 FORMAT = 1
 NAME = "manifest.json"
 REPACK = "the manifest is damaged: pack the data set again with launch.py pack"
 
-Codec = Literal["raw"]  # raw: uint8 pixels of one shape; encoded pictures will be another
+# raw: uint8 pixels of one shape; encoded: picture files of any size (shape (0, 0, C)), of which tiled JPEGs have an index
+Codec = Literal["raw", "encoded"]
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 T = TypeVar("T")
 
@@ -49,11 +50,15 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """`content` is a hash of the columns' bytes in row order, however they are cut into shards."""
+    """`content` is a hash of the columns' bytes in row order, however they are cut into shards.
+
+    `index` holds the columns of all rows but pictures: who needs only labels reads no picture. Raw sets have none.
+    """
 
     rows: int
     content: str
     shards: tuple[Shard, ...]
+    index: Shard | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,11 @@ class Manifest:
         return self.splits[name]
 
     def to_json(self) -> bytes:
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode()
+        tree = asdict(self)
+        for split in tree["splits"].values():
+            if split["index"] is None:
+                del split["index"]
+        return json.dumps({"format": FORMAT, **tree}, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes, path: str) -> Manifest:
@@ -152,12 +161,14 @@ class _Reader:
         self.check(not wrong, f"{where} is {value!r:.60}, not {_words(kind)}", value)
         return value  # type: ignore[return-value]
 
-    def record(self, value: object, keys: Sequence[str], where: str) -> dict[str, object]:
+    def record(
+        self, value: object, keys: Sequence[str], where: str, optional: Sequence[str] = ()
+    ) -> dict[str, object]:
         found = self.typed(value, dict, where)
         for key in keys:
             self.check(key in found, f"{where} has no '{key}'", sorted(found))
         for key in found:
-            self.check(key in keys, f"{where} has an unknown '{key}'", key)
+            self.check(key in (*keys, *optional), f"{where} has an unknown '{key}'", key)
         return found
 
     def count(self, value: object, where: str, least: int = 0) -> int:
@@ -209,7 +220,7 @@ class _Reader:
         return manifest
 
     def split(self, value: object, where: str) -> Split:
-        record = self.record(value, ("rows", "content", "shards"), where)
+        record = self.record(value, ("rows", "content", "shards"), where, ("index",))
         shards = tuple(
             self.shard(shard, f"{where} shard {number}")
             for number, shard in enumerate(self.typed(record["shards"], list, f"{where} shards"))
@@ -217,7 +228,10 @@ class _Reader:
         rows = self.count(record["rows"], f"{where} rows")
         total = sum(shard.rows for shard in shards)
         self.check(rows == total, f"{where} says {rows} rows, its shards {total}", rows)
-        return Split(rows, self.text(record["content"], f"{where} content"), shards)
+        index = self.shard(record["index"], f"{where} index") if "index" in record else None
+        held = rows if index is None else index.rows
+        self.check(rows == held, f"{where} says {rows} rows, its index {held}", rows)
+        return Split(rows, self.text(record["content"], f"{where} content"), shards, index)
 
     def shard(self, value: object, where: str) -> Shard:
         record = self.record(value, ("path", "rows", "bytes", "batches"), where)
@@ -253,19 +267,32 @@ class _Reader:
         """What must hold between the fields."""
         image = manifest.kind == "image"
         shape, columns, classes = manifest.shape, manifest.columns, manifest.classes
-        fits = len(shape) == 3 and min(shape) > 0 if image else shape == ()
+        if manifest.codec == "encoded":
+            fits = image and shape in ((0, 0, 1), (0, 0, 3))
+        else:
+            fits = len(shape) == 3 and min(shape) > 0 if image else shape == ()
         self.check(fits, f"shape {list(shape)} is not that of a {manifest.kind}", shape)
         self.check("id" in columns, "there is no column 'id'", sorted(columns))
         self.check(not image or "image" in columns, "there is no column 'image'", sorted(columns))
         for name, kind in columns.items():
-            expected = column_type(name, manifest.kind).name
-            self.check(kind == expected, f"column '{name}' is {kind!r}, not {expected}", kind)
+            column = ColumnType.parse(kind)
+            fits = column is not None and allowed(name, manifest.kind, column)
+            self.check(fits, f"column '{name}' is {kind!r}, which it cannot be", kind)
+        if image:
+            pixels = "encoded" if manifest.codec == "encoded" else "uint8"
+            stored = columns["image"]
+            self.check(stored == pixels, f"column 'image' is {stored!r}, not {pixels}", stored)
+        wanted = {"height", "width", "tiles"} if manifest.codec == "encoded" else set()
+        missing = sorted(wanted - set(columns))
+        self.check(not missing, f"there is no column {missing}", sorted(columns))
         self.check(len(set(classes)) == len(classes), "two classes have one name", classes)
         channels = shape[-1] if image else 0
         for name, values in (("mean", manifest.mean), ("std", manifest.std)):
             right = len(values) == channels and all(map(math.isfinite, values))
             self.check(right, f"{name} {list(values)} does not fit {channels} channels", values)
-        paths = [shard.path for split in manifest.splits.values() for shard in split.shards]
+        splits = manifest.splits.values()
+        paths = [shard.path for split in splits for shard in split.shards]
+        paths += [split.index.path for split in splits if split.index]
         for path in paths:
             self.check(paths.count(path) == 1, f"shard '{path}' is listed twice", path)
         self.check(bool(manifest.splits), "there are no splits", None)

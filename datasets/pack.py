@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import importlib
 import inspect
@@ -9,21 +10,26 @@ import json
 import os
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets import encoded, shards, splits, store
 from datasets import manifest as manifests
-from datasets import shards, splits, store
+from datasets.encoded import Progress
 from datasets.manifest import Json, Manifest
+from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal, nearest
 from datasets.remote import explained
 from datasets.source import Source
 
 Arguments: TypeAlias = Mapping[str, Json]
+AS_THEY_ARE = Options()
 SOURCES = Path(__file__).parent / "sources"
+FORMATS = Path(__file__).parent / "formats"
 
 
 def known_sources() -> list[str]:
@@ -48,32 +54,53 @@ def pack(
     splits: Mapping[str, float],
     seed: int,
     name: str = "",
+    options: Options = AS_THEY_ARE,
+    workers: int = 1,
+    leave_out: bool = False,
+    progress: Progress | None = None,
 ) -> Manifest:
     """Packs a source to `url`: its official splits, the others cut from "train" by fractions.
 
     Images are cut class by class, tables at random; `seed` decides both the cut and the order of
-    rows. Raises Refusal for a bad source, argument or fraction, and where `url` cannot be written.
+    rows. Pictures in files are stored by `options`, several shards at a time by `workers` threads;
+    those that do not decode are a Refusal unless they are left out. Raises Refusal for a bad source,
+    argument or fraction, and where `url` cannot be written.
     """
     door, complete = _door(source_name, args)
     source = door(**complete)
     rows = _cut(source, splits, seed)
+    packed: dict[str, Json] = {
+        "source": source_name,
+        "args": complete,
+        "fractions": dict(splits),
+        "seed": seed,
+        "official_splits": [*sorted(source.splits or ())],
+    }
+    if source.pictures is not None:
+        return encoded.write(
+            url,
+            source,
+            rows,
+            name=name or source_name,
+            options=options,
+            packed=packed,
+            seed=seed,
+            workers=workers,
+            leave_out=leave_out,
+            progress=progress,
+        )
+    columns = {
+        split: {column: values[of_split] for column, values in source.columns.items()}
+        for split, of_split in rows.items()
+    }
     return shards.write(
         url,
-        {
-            split: {column: values[of_split] for column, values in source.columns.items()}
-            for split, of_split in rows.items()
-        },
+        columns,
         name=name or source_name,
         kind=source.kind,
         shape=source.shape,
         classes=source.classes,
-        packed={
-            "source": source_name,
-            "args": complete,
-            "fractions": dict(splits),
-            "seed": seed,
-            "official_splits": [*sorted(source.splits or ())],
-        },
+        packed=packed,
         seed=seed,
     )
 
@@ -88,8 +115,9 @@ def ensure(source: str, args: Arguments, *, fractions: Mapping[str, float], seed
     decides: Json = {
         "format": manifests.FORMAT,
         "source": source,
-        "code": hashlib.sha256((SOURCES / f"{source}.py").read_bytes()).hexdigest(),
+        "code": _code(source),
         "args": complete,
+        "files": _fingerprint(complete),
         "fractions": dict(fractions),
         "seed": seed,
     }
@@ -98,11 +126,40 @@ def ensure(source: str, args: Arguments, *, fractions: Mapping[str, float], seed
     if not (folder / manifests.NAME).exists():
         temporary = folder.parent / f"{store.TEMPORARY}{uuid.uuid4().hex}"
         try:
-            pack(source, args, str(temporary), splits=fractions, seed=seed)
+            workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+            pack(source, args, str(temporary), splits=fractions, seed=seed, workers=workers)
             _publish(temporary, folder)
         finally:
             store.remove(str(temporary))
     return str(folder)
+
+
+def _code(source: str) -> str:
+    """A hash of what reads a source: its own file, and what sources share."""
+    files = [SOURCES / f"{source}.py", *sorted(FORMATS.glob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _fingerprint(args: Arguments) -> str:
+    """A hash of the names, sizes and times of the files that a source reads; "" where it names none."""
+    found = hashlib.sha256()
+    for key in ("path", "root"):
+        given = args.get(key)
+        if not isinstance(given, str) or not given:
+            continue
+        if store.is_remote(given):
+            places = [given.partition("*")[0].rpartition("/")[0] if "*" in given else given]
+        else:
+            places = sorted(glob.glob(os.path.expanduser(given))) or [given]
+        for place in places:
+            listed: list[tuple[str, int, str]] = []
+            with suppress(
+                Refusal
+            ):  # what cannot be listed the source itself refuses, and knows more of it
+                listed = list(store.listing(place))
+            for name, size, changed in listed:
+                found.update(f"{place}\0{name}\0{size}\0{changed}\n".encode())
+    return found.hexdigest()
 
 
 def _publish(temporary: Path, folder: Path) -> None:

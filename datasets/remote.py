@@ -23,6 +23,7 @@ _REMEDIES = {
     errno.ENOTDIR: "a part of this path is a file: choose another folder",
     errno.EISDIR: "this is a folder: name a file",
 }
+_CLIENTS = ("botocore", "aiobotocore", "aiohttp", "httpx", "httpx2", "httpcore", "huggingface_hub")
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "az", "abfs", "memory")
 _CREDENTIALS = "check the credentials in the environment (AWS_PROFILE, AWS_ACCESS_KEY_ID, ...)"
 
@@ -48,7 +49,7 @@ def explained(done: str, url: str) -> Iterator[None]:
 
 def _is_of_a_client(error: Exception) -> bool:
     """Whether a storage client raised it: their errors share no class that is cheap to import."""
-    return type(error).__module__.split(".")[0] in ("botocore", "aiobotocore", "aiohttp")
+    return type(error).__module__.split(".")[0] in _CLIENTS
 
 
 def _refusal(error: Exception, done: str, url: str) -> Refusal:
@@ -61,7 +62,9 @@ def _refusal(error: Exception, done: str, url: str) -> Refusal:
         reason = f" ({error})" if remote else ""
         return Refusal(f"may not be {done}{reason}", path=url, remedy=remedy)
     reason = os.strerror(number) if number else str(error) or type(error).__name__
-    fallback = "check the network and AWS_ENDPOINT_URL" if remote else "check the disk"
+    s3 = url.startswith(("s3://", "s3a://"))
+    network = "check the network and AWS_ENDPOINT_URL" if s3 else "check the network"
+    fallback = network if remote else "check the disk"
     return Refusal(
         f"cannot be {done}: {reason}", path=url, remedy=_REMEDIES.get(number or 0, fallback)
     )
@@ -95,6 +98,15 @@ class Remote:
         inside = self.path.rstrip("/") + "/"
         below = (str(entry).rstrip("/") for entry in found)
         return [entry[len(inside) :] for entry in below if entry.startswith(inside)]
+
+    def listing(self) -> Iterator[tuple[str, int, str]]:
+        """(name, bytes, when it changed) of every file below, sorted."""
+        with explained("listed", self.url):
+            found = self.system.find(self.path, detail=True)
+        for path, state in sorted(found.items()):
+            name = str(path).removeprefix(self.path).lstrip("/")
+            changed = state.get("ETag") or state.get("LastModified") or state.get("mtime") or ""
+            yield name, int(state.get("size") or 0), str(changed)
 
     def read_bytes(self) -> bytes:
         with explained("read", self.url):

@@ -74,6 +74,18 @@ def names(url: str) -> list[str]:
     return sorted(name for name in found if not name.startswith(TEMPORARY))
 
 
+def listing(url: str) -> Iterator[tuple[str, int, str]]:
+    """(name, bytes, when it changed) of every file of a tree, sorted; nothing where it is absent."""
+    if is_remote(url):
+        yield from Remote(url).listing()
+        return
+    with explained("listed", url):
+        for file, name in sorted(_files(path_of(url)), key=lambda found: found[1]):
+            if file.exists():
+                state = file.stat()
+                yield name, state.st_size, str(state.st_mtime_ns)
+
+
 def read_bytes(url: str) -> bytes:
     """A whole file."""
     if is_remote(url):

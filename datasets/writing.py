@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +12,12 @@ import xxhash
 
 from datasets import manifest as manifests
 from datasets import order, store
+from datasets.columns import Array, ColumnType, Kind, type_of
 from datasets.manifest import Codec, Json, Manifest, RecordBatch, Shard, Split
 from datasets.refusal import Refusal
-from datasets.source import Array, Columns, Kind
+from datasets.source import Columns
 
-BATCH_ROWS = 1024  # raw small images and tables; encoded pictures will have 64
+BATCH_ROWS = 1024  # raw small images and tables
 BATCH_BYTES = 8 * 2**20
 SMALL_SHARD_BYTES, LARGE_SHARD_BYTES = 32 * 2**20, 128 * 2**20
 LARGE_SET_BYTES = 4 * 2**30
@@ -38,9 +39,11 @@ def write(
 
     Raises Refusal where `url` holds a packed data set already, or cannot be written.
     """
-    _refuse_occupied(url)
+    refuse_occupied(url)
     shuffled = {split: _shuffled(columns, seed, split) for split, columns in splits.items()}
-    types = {column: str(values.dtype) for column, values in next(iter(shuffled.values())).items()}
+    types = {
+        name: str(type_of(name, values)) for name, values in next(iter(shuffled.values())).items()
+    }
     total = sum(values.nbytes for columns in shuffled.values() for values in columns.values())
     shard_bytes = SMALL_SHARD_BYTES if total < LARGE_SET_BYTES else LARGE_SHARD_BYTES
     schema, written = arrow_schema(types, shape), {}
@@ -65,7 +68,7 @@ def write(
     return manifest
 
 
-def _refuse_occupied(url: str) -> None:
+def refuse_occupied(url: str) -> None:
     if store.exists(store.join(url, manifests.NAME)):
         raise Refusal(
             "there is a packed data set here already",
@@ -88,36 +91,40 @@ def _write_shards(
             path = f"{split}-{number:05}.arrow"
             local = Path(folder, path)
             part = {name: values[start : start + shard_rows] for name, values in columns.items()}
-            shard = _write_shard(local, path, part, schema, batch_rows)
+            shard = write_shard(local, path, record_batches(part, schema, batch_rows), schema)
             store.upload(local, store.join(url, path))
             local.unlink()
             yield shard
 
 
-def _write_shard(
-    local: Path, path: str, columns: Columns, schema: pa.Schema, batch_rows: int
+def write_shard(
+    local: Path, path: str, batches: Iterable[pa.RecordBatch], schema: pa.Schema
 ) -> Shard:
-    num_rows, ranges = len(columns["id"]), []
+    """An Arrow IPC file of these record batches; `path` is what the manifest calls it."""
+    ranges = []
     with pa.OSFile(str(local), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for start in range(0, num_rows, batch_rows):
-            part = {name: values[start : start + batch_rows] for name, values in columns.items()}
-            batch = pa.record_batch(
-                [_arrow(part[n], schema.field(n).type) for n in schema.names], schema=schema
-            )
+        for batch in batches:
             writer.write_batch(batch)
             length = pa.ipc.get_record_batch_size(batch)
             ranges.append((sink.tell() - length, length, batch.num_rows))
-    data = local.read_bytes()
-    batches = tuple(
-        RecordBatch(
-            offset,
-            length,
-            rows,
-            xxhash.xxh3_64_hexdigest(memoryview(data)[offset : offset + length]),
+    with pa.memory_map(str(local)) as file:
+        data = file.read_buffer()
+        written = tuple(
+            RecordBatch(offset, length, rows, xxhash.xxh3_64_hexdigest(data.slice(offset, length)))
+            for offset, length, rows in ranges
         )
-        for offset, length, rows in ranges
-    )
-    return Shard(path, num_rows, len(data), batches)
+        return Shard(path, sum(batch.rows for batch in written), len(data), written)
+
+
+def record_batches(
+    columns: Columns, schema: pa.Schema, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    """Columns in memory, cut into record batches."""
+    for start in range(0, len(columns["id"]), batch_rows):
+        part = {name: values[start : start + batch_rows] for name, values in columns.items()}
+        yield pa.record_batch(
+            [arrow(part[n], schema.field(n).type) for n in schema.names], schema=schema
+        )
 
 
 def _shuffled(columns: Columns, seed: int, split: str) -> dict[str, Array]:
@@ -129,10 +136,16 @@ def _content(columns: Columns) -> str:
     """A hash of the columns that does not depend on how they are cut into shards."""
     whole = xxhash.xxh3_128()
     for name, values in sorted(columns.items()):
-        whole.update(
-            f"{name}:{xxhash.xxh3_128_hexdigest(np.ascontiguousarray(values).data)};".encode()
-        )
+        whole.update(f"{name}:{column_hash(values)};".encode())
     return whole.hexdigest()
+
+
+def column_hash(values: Array) -> str:
+    """Of numbers the hash of their bytes, of text that of its words, each with its length."""
+    if values.dtype.kind in "UO":
+        words = [str(value).encode() for value in values]
+        return xxhash.xxh3_128_hexdigest(b"".join(b"%d:%b" % (len(word), word) for word in words))
+    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(values).data)
 
 
 def _moments(columns: Columns, kind: Kind) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -150,20 +163,20 @@ def _moments(columns: Columns, kind: Kind) -> tuple[tuple[float, ...], tuple[flo
 
 
 def arrow_schema(columns: Mapping[str, str], shape: tuple[int, ...]) -> pa.Schema:
-    return pa.schema(
-        [
-            pa.field(
-                name,
-                pa.binary(int(np.prod(shape)))
-                if name == "image"
-                else pa.from_numpy_dtype(np.dtype(kind)),
-                nullable=False,
-            )
-            for name, kind in columns.items()
-        ]
-    )
+    """How the columns lie in a shard."""
+    fields = []
+    for name, words in columns.items():
+        kind = ColumnType.parse(words)
+        assert kind is not None, f"'{words}' is no type of a column"
+        fields.append(pa.field(name, kind.arrow(name, shape), nullable=False))
+    return pa.schema(fields)
 
 
-def _arrow(values: Array, kind: pa.DataType) -> pa.Array:
+def arrow(values: Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_large_string(kind):
+        return pa.array([str(value) for value in values], kind)
     values = np.ascontiguousarray(values)
+    if pa.types.is_fixed_size_list(kind):
+        flat = pa.Array.from_buffers(kind.value_type, values.size, [None, pa.py_buffer(values)])
+        return pa.FixedSizeListArray.from_arrays(flat, type=kind)
     return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(values)])

@@ -16,7 +16,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("datasets", "trainers", "cluster", "search")
 # Where a distribution and its module are called differently.
-MODULES = {"open_clip_torch": "open_clip", "scikit-learn": "sklearn", "pyyaml": "yaml"}
+MODULES = {
+    "open_clip_torch": "open_clip",
+    "scikit-learn": "sklearn",
+    "pyyaml": "yaml",
+    "pillow": "PIL",
+}
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 
 

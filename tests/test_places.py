@@ -24,6 +24,7 @@ from cluster.session import Local
 from cluster.train import run_folder
 from datasets.refusal import Refusal
 from datasets.shards import open_dataset
+from search.ledger import prove
 from trainers import build, checkpoint
 from trainers.engine import TrainStream, fit
 from trainers.recipe import Recipe
@@ -103,7 +104,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
     moved = base / "moved"
     moved.mkdir()
-    begun = fit(recipe("digits"), Local(torch.device("cpu"), str(moved)))
+    begun = fit(recipe("digits", "data.ledger=true"), Local(torch.device("cpu"), str(moved)))
     for report in begun:
         if report.step == STOPPED_AT:
             begun.send("stop")
@@ -114,7 +115,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         (base / "two" / name).mkdir(parents=True)
         plain = recipe(name, "scale.workers=2").plain()
         jobs.append({"recipe": plain, "folder": str(base / "two" / name)})
-    jobs.append({"recipe": recipe("digits", "scale.workers=2").plain(), "folder": str(moved)})
+    on_two = recipe("digits", "data.ledger=true", "scale.workers=2")
+    (moved / "recipe.yaml").write_text(on_two.yaml(), encoding="utf-8")
+    jobs.append({"recipe": on_two.plain(), "folder": str(moved)})
     for job in jobs:  # as if their driver held them
         job["token"] = "held"
         Path(job["folder"], "lock.json").write_text('{"token": "held"}', encoding="utf-8")
@@ -188,6 +191,13 @@ def test_a_run_begun_in_process_goes_on_in_its_folder_with_two_workers(runs: Run
     assert sorted(step for *_, step in found) == [*range(STOPPED_AT, 12)], "steps were done again"
     assert keys(rows(runs.moved)) == keys(rows(runs.alone["digits"]))
     assert_close(weights(runs.alone["digits"]), weights(runs.moved), 1e-5)
+
+
+def test_the_ledger_proves_the_move_from_one_process_to_two(runs: Runs) -> None:
+    proof = prove(Run.open(runs.moved))
+    assert proof.holds, proof.violations
+    assert (proof.worlds, proof.first_step, proof.steps) == ([1, 2], 1, 12)
+    assert proof.samples == 12 * 64
 
 
 @pytest.mark.timeout(240)

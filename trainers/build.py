@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from datasets import order, pack
+from datasets import order, pack, stream
+from datasets.batch import Batch
 from datasets.refusal import Refusal
 from datasets.shards import Manifest
-from datasets.stream import Batch
 from trainers import library, rooms
 from trainers.inputs import Inputs
 from trainers.recipe import Data, Recipe
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from datasets.transforms import Transform
+
+
+# What is shown of pictures in files where the recipe is silent: when judged, when learnt from.
+FRAMES = ("center", "random_resized_crop")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +66,33 @@ def shape(recipe: Recipe, manifest: Manifest) -> Shape:
     if manifest.kind == "table":
         inputs = [name for name in manifest.columns if name == "x" or name.startswith("x_")]
         return Shape(num_classes, channels=max(1, len(inputs)), size=0)
-    height, _, stored_channels = manifest.shape
+    height, stored_width, stored_channels = manifest.shape
     channels, size = wanted(recipe)
     weights = _normalisation(recipe)
     mean, std = weights or (list(manifest.mean), list(manifest.std))
+    side = recipe.data.size or size or height
+    if not side:
+        raise Refusal(
+            f"the pictures of '{manifest.name}' have many sizes: how large shall the model see them?",
+            path="data.size",
+            remedy="set data.size=224, say",
+        )
+    # Pictures in files are shown at the model's size; others as they are stored, then resized on the device.
+    stored = (height or side, stored_width or side, stored_channels)
     return Shape(
         num_classes,
         channels=channels or stored_channels,
-        size=recipe.data.size or size or height,
+        size=side,
         classes=manifest.classes,
-        stored=manifest.shape,
-        mean=tuple(recipe.data.mean or mean),
-        std=tuple(recipe.data.std or std),
+        stored=stored,
+        mean=_each(recipe.data.mean or mean, channels or stored_channels),
+        std=_each(recipe.data.std or std, channels or stored_channels),
     )
+
+
+def _each(values: Sequence[float], channels: int) -> tuple[float, ...]:
+    """One value a channel, where one stands for all."""
+    return tuple(values) * channels if len(values) == 1 else tuple(values)
 
 
 def model(recipe: Recipe, shape: Shape) -> nn.Module:
@@ -146,6 +164,25 @@ def transforms(data: Data) -> list[Transform]:
         rooms.door("transforms", part.name).build({}, part.arguments)
         for part in data.train.transforms
     ]
+
+
+def view(
+    recipe: Recipe, shape: Shape, device: torch.device, *, index: int | None = None
+) -> stream.View:
+    """How pictures are shown in the phase `index`, or (None) when the model is judged."""
+    data = recipe.data if index is None else recipe.phase_data(index)
+    part = data.eval.frame if index is None else data.train.frame
+    name, arguments = (part.name, part.arguments) if part else (FRAMES[index is not None], {})
+    with on_part("data.eval.frame" if index is None else "data.train.frame"):
+        frame = rooms.door("frames", name).build({}, arguments)
+    return stream.View(
+        frame,
+        shape.size,
+        transforms(data) if index is not None else (),
+        # Torch's own share of the cores, which the place has set.
+        threads=recipe.scale.readers or torch.get_num_threads(),
+        pin=device.type == "cuda",
+    )
 
 
 def inputs(shape: Shape, device: torch.device | str = "cpu") -> Inputs:

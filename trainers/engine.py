@@ -15,14 +15,16 @@ from typing import Any, Literal, NamedTuple
 import torch
 
 from datasets import order
+from datasets.batch import Batch
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import open_dataset
-from datasets.stream import Batch, TrainStream
-from trainers import build, checkpoint, evaluation, final, parallel, resume, summary
+from datasets.stream import TrainStream
+from trainers import build, checkpoint, evaluation, final, ledger, parallel, resume, summary
 from trainers.checkpoint import State
 from trainers.choice import Choice
 from trainers.evaluation import Evaluation
+from trainers.ledger import Ledger
 from trainers.meter import Done, Meter, Wishes
 from trainers.recipe import Recipe
 from trainers.session import Session
@@ -69,7 +71,7 @@ class Training:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.bf16 = uses_bf16(recipe, self.device)
         self.ready = build.readying(self.shape, self.device)
-        self.evaluation = Evaluation(recipe, self.shape, self.dataset, self.ready)
+        self.evaluation = Evaluation(recipe, self.shape, self.dataset, self.ready, self.device)
         self.draws = order.key(recipe.seed, "step")
         self.save_every = recipe.keep.every_steps
         self.latest = resume.agreed_latest(session)
@@ -88,7 +90,9 @@ class Training:
         self.written = (self.trained, self.samples)
         self.saved_at, self.saved_seconds = self.step if self.latest else -1, time.perf_counter()
         self.track: Track | None = None
+        self.ledger = Ledger(session.folder, rank=session.rank, world=session.world)
         if session.rank == 0:
+            ledger.forget(session.folder, after=self.step)
             checkpoint.sweep(session.folder)
             # A kill may have come between a checkpoint and this pointer; a child may have inherited one.
             checkpoint.point(session.folder, self._chosen())
@@ -194,7 +198,7 @@ class Training:
             seed=self.recipe.seed,
             rank=self.session.rank,
             world=self.session.world,
-            transforms=build.transforms(self.recipe.phase_data(stage.index)),
+            view=build.view(self.recipe, self.shape, self.device, index=stage.index),
         )
 
     def _train_step(self, stage: Stage, timed: tuple[Batch, float], step: int) -> None:
@@ -221,6 +225,9 @@ class Training:
             rows=rows,
         )
         self.meter.add(done)
+        if stage.keeps_samples:
+            epoch = step // stage.steps_per_epoch
+            self.ledger.add(batch, stage.samples, phase=stage.index, epoch=epoch, step=self.step)
 
     def _flush(self, *, force: bool) -> Wishes:
         """Write down the steps since the last flush; what the ranks agreed to do."""
@@ -278,14 +285,13 @@ class Training:
         # What is resumed from here is not done again, so its rows must be written.
         if len(self.meter):
             self._write(self.meter.flush(stop=False, save=False)[0])
+        if stage.keeps_samples or self.session.rank == 0:
+            self._check_held()
+        if stage.keeps_samples:
+            self.ledger.write(self.step)
+            parallel.barrier()  # a checkpoint is complete only when every rank's rows are there
         if self.session.rank == 0:
             assert self.track
-            if not self.session.holds():
-                raise Refusal(
-                    "another launch has taken this run over, so this one stops",
-                    path=self.session.folder,
-                    remedy="nothing is lost: the other goes on from the last checkpoint",
-                )
             self.track.settle()
             best = self.choice.best
             checkpoint.write(
@@ -302,6 +308,14 @@ class Training:
         parallel.barrier()
         self.saved_at, self.saved_seconds = self.step, time.perf_counter()
         return url
+
+    def _check_held(self) -> None:
+        if not self.session.holds():
+            raise Refusal(
+                "another launch has taken this run over, so this one stops",
+                path=self.session.folder,
+                remedy="nothing is lost: the other goes on from the last checkpoint",
+            )
 
     def _state(self, index: int) -> State:
         return State(

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from datasets.batch import Batch
 from datasets.shards import Dataset
-from datasets.stream import Batch, EvalStream
+from datasets.stream import EvalStream
 from trainers import build, parallel, rooms
 from trainers.build import Shape
 from trainers.recipe import Recipe
@@ -36,9 +37,10 @@ class Evaluation:
         shape: Shape,
         dataset: Dataset,
         ready: Callable[[Batch], Batch],
+        device: torch.device,
     ) -> None:
         self.recipe, self.shape, self.dataset = recipe, shape, dataset
-        self.ready = ready
+        self.ready, self.view = ready, build.view(recipe, shape, device)
         self.batch = max(1, min(EVAL_ROWS, recipe.scale.micro_batch or EVAL_ROWS))
 
     def has(self, split: str) -> bool:
@@ -80,11 +82,12 @@ class Evaluation:
             batch=self.batch,
             rank=parallel.rank(),
             world=parallel.world_size(),
+            view=self.view,
         )
         idle = not len(stream)
         if idle:
             # A rank without a share still meets the others in their collectives, with no rows of its own.
-            stream = EvalStream(self.dataset, split, batch=1)
+            stream = EvalStream(self.dataset, split, batch=1, view=self.view)
         with torch.no_grad():
             for batch in stream:
                 ready = self.ready(batch)

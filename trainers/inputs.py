@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from datasets.batch import Batch
 from datasets.refusal import Refusal
-from datasets.stream import Batch
 
 
 class Inputs:

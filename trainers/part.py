@@ -137,6 +137,12 @@ class SchedulePart(Part):
     room = "schedules"
 
 
+class FramePart(Part):
+    """A function of datasets/frames.py."""
+
+    room = "frames"
+
+
 class TransformPart(Part):
     """A function of datasets/transforms.py."""
 

@@ -25,6 +25,7 @@ from datasets.refusal import Refusal, nearest
 from trainers import rooms
 from trainers.grammar import DEVICE, NAME, SCORE, assign, change, pairs, read_yaml, refusal
 from trainers.part import (
+    FramePart,
     Frozen,
     ModelPart,
     Part,
@@ -39,9 +40,19 @@ Score = Annotated[str, Field(pattern=SCORE)]
 
 
 class View(Frozen):
-    """How the pictures of a split are shown to the model."""
+    """How pictures are shown to the model while it learns."""
 
+    frame: FramePart | None = Field(
+        None,
+        description="the part that is shown, of pictures in files; default random_resized_crop",
+    )
     transforms: list[TransformPart] = []
+
+
+class EvalView(Frozen):
+    """How pictures are shown when the model is judged."""
+
+    frame: FramePart | None = Field(None, description="of pictures in files; default center")
 
 
 class Splits(Frozen):
@@ -60,7 +71,9 @@ class Data(Frozen):
     batch: PositiveInt = Field(64, description="global: over all workers")
     lanes: PositiveInt | None = Field(None, description="default min(batch, 64); most workers")
     tail: Literal["drop", "keep"] = "drop"
+    ledger: bool = Field(False, description="write down which sample was used when")
     train: View = View()
+    eval: EvalView = EvalView()
     splits: Splits = Splits()
     size: PositiveInt | None = Field(None, description="pixels a side given to the model", le=4096)
     mean: list[float] | None = None
@@ -148,6 +161,9 @@ class Scale(Frozen):
     sync_bn: bool = True
     micro_batch: PositiveInt | None = Field(None, description="rows a worker takes at once")
     threads: PositiveInt | None = None
+    readers: PositiveInt | None = Field(
+        None, description="threads of a worker that decode pictures; default its share of the cores"
+    )
     deterministic: bool = False
 
 
@@ -250,9 +266,10 @@ class Recipe(Frozen):
             del tree[key]
         for key in ("every_steps", "every_seconds", "last"):
             del tree["keep"][key]
-        for key in ("source", "url", "splits"):
+        for key in ("source", "url", "splits", "ledger"):
             del tree["data"][key]
-        text = json.dumps({**tree, "digest": digest}, sort_keys=True, separators=(",", ":"))
+        # What is left out is left out, or every new key would make every old run another one.
+        text = json.dumps({**_told(tree), "digest": digest}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def _default_lanes(self) -> bool:
@@ -279,6 +296,16 @@ class Recipe(Frozen):
                 value=self.keep.metric,
                 remedy=nearest(self.keep.metric, known) if known else "add an evaluator to evals",
             )
+
+
+def _told(node: Any) -> Any:
+    """A tree without its nulls, and without what is empty for that."""
+    if isinstance(node, list):
+        return [_told(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    told = {key: _told(value) for key, value in node.items() if value is not None}
+    return {key: value for key, value in told.items() if value != {}}
 
 
 def parts(node: Any, path: str = "") -> Iterator[tuple[str, Part]]:

@@ -29,6 +29,7 @@ ROOMS = {
     "optimizers": "trainers/optimizers.py",
     "schedules": "trainers/schedules.py",
     "sources": "datasets/sources",
+    "frames": "datasets/frames.py",
     "transforms": "datasets/transforms.py",
 }
 
@@ -114,7 +115,7 @@ def _read(room: str, path: Path, name: str, attribute: str) -> Door:
     entrance = _entrance(tree, attribute, path)
     arguments = entrance.args if entrance else None
     positional = [a.arg for a in arguments.args if a.arg != "self"] if arguments else []
-    documented = entrance if room in ("optimizers", "schedules", "transforms") else tree
+    documented = entrance if room in ("optimizers", "schedules", "frames", "transforms") else tree
     doc = ast.get_docstring(documented) if documented else None
     return Door(
         room=room,

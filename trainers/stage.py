@@ -13,9 +13,9 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from datasets import order
+from datasets.batch import Batch
 from datasets.order import Plan
 from datasets.refusal import Refusal
-from datasets.stream import Batch
 from trainers import build, parallel, rooms
 from trainers.recipe import Optim, Phase, Recipe
 from trainers.schedules import Progress
@@ -71,6 +71,9 @@ class Stage:
         }
         self._clips = {name: optim.clip for name, optim in self.phase.optim.items()}
         self._world, self._bf16 = parallel.world_size(), bf16
+        # What each sample of the last step came to; only a ledger asks for it.
+        self.keeps_samples = recipe.data.ledger
+        self.samples: dict[str, Tensor] = {}
         self.train_mode()
 
     def train_mode(self) -> None:
@@ -90,6 +93,7 @@ class Stage:
         `step` counts within the phase, `scores` are the phase's evaluations so far (more is better).
         """
         self._set_lr(step, scores)
+        self.samples = {}
         total = self.plan.rows_at(step % self.steps_per_epoch)
         for norm in self.sync_norms:
             norm.counted = not batch.weightless
@@ -108,7 +112,15 @@ class Stage:
             scaled(step, rows, total, self._world).backward()  # type: ignore[no-untyped-call]
             self._step(step.optim)
             logs |= _named(step)
+            self._note(step)
         return logs
+
+    def _note(self, step: Step) -> None:
+        """Keep what the step knows of each sample, after that of micro-batches before it."""
+        if self.keeps_samples and step.samples:
+            for name, values in step.samples().items():
+                former = self.samples.get(name)
+                self.samples[name] = values if former is None else torch.cat([former, values])
 
     def _num_chunks(self, total: int) -> int:
         """Micro-batches of a step, the same on every rank, or collectives in the forward pass would not meet."""
@@ -138,6 +150,7 @@ class Stage:
                         remedy="set scale.micro_batch=null",
                     )
                 scaled(step, len(chunk), total, self._world).backward()  # type: ignore[no-untyped-call]
+            self._note(step)
             for name, value in _named(step).items():
                 means[name] = means.get(name, torch.zeros_like(value)) + value * len(chunk)
         self._step("main")

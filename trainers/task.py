@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
-from datasets.stream import Batch
+from datasets.batch import Batch
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -19,13 +19,15 @@ class Step(NamedTuple):
     """One backward pass and one optimizer step.
 
     `loss` is the mean over this rank's samples, `weight` its denominator where that is not the number of samples
-    (class weights), `logs` further means over the same samples, to be written down.
+    (class weights), `logs` further means over the same samples, to be written down. `samples` gives what is known of each
+    sample, `loss` and `correct` (B,), to whoever keeps a ledger.
     """
 
     loss: Tensor
     optim: str = "main"
     weight: Tensor | None = None
     logs: Mapping[str, Tensor] = MappingProxyType({})
+    samples: Callable[[], Mapping[str, Tensor]] | None = None
 
 
 class Task(nn.Module):

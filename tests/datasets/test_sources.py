@@ -15,7 +15,8 @@ from datasets.refusal import Refusal
 from datasets.source import Source
 from datasets.sources import curve, digits
 
-NAMES = pack.known_sources()
+# Sources that need no files; the others have tests of their own in sources/.
+NAMES = ["curve", "digits", "synthetic"]
 ROOT = pack.SOURCES.parent.parent
 
 

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from datasets import order, transforms
+from datasets.batch import Batch
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from datasets.source import Source
-from datasets.stream import Batch, EvalStream, TrainStream
+from datasets.stream import EvalStream, TrainStream, View
 
 
 def joined(parts: list[Batch], name: str = "image") -> torch.Tensor:
@@ -23,7 +24,9 @@ def joined(parts: list[Batch], name: str = "image") -> torch.Tensor:
 def streams(dataset: Dataset, world: int, plan: Plan) -> list[TrainStream]:
     pipeline = [transforms.pad_crop(), transforms.flip()]
     return [
-        TrainStream(dataset, "train", plan=plan, seed=4, rank=r, world=world, transforms=pipeline)
+        TrainStream(
+            dataset, "train", plan=plan, seed=4, rank=r, world=world, view=View(transforms=pipeline)
+        )
         for r in range(world)
     ]
 
@@ -87,7 +90,9 @@ def test_epochs_and_phases_differ_and_a_crop_belongs_to_its_epoch(packed: Datase
 def test_two_transforms_of_one_kind_draw_apart(packed: Dataset) -> None:
     flip = transforms.flip()
     one = TrainStream(packed, "train", plan=Plan(1797, 64, 64), seed=0)
-    two = TrainStream(packed, "train", plan=Plan(1797, 64, 64), seed=0, transforms=[flip, flip])
+    two = TrainStream(
+        packed, "train", plan=Plan(1797, 64, 64), seed=0, view=View(transforms=[flip, flip])
+    )
     # Were their draws the same, the second would undo the first.
     assert not torch.equal(next(one.epoch(0, 0))["image"], next(two.epoch(0, 0))["image"])
 
@@ -154,7 +159,7 @@ def test_what_cannot_be_streamed_is_refused(
     with pytest.raises(Refusal, match="0 is not a batch"):
         EvalStream(packed, "test", batch=0)
     with pytest.raises(Refusal, match="is a table"):
-        EvalStream(table, "train", batch=4, transforms=[transforms.flip()])
+        EvalStream(table, "train", batch=4, view=View(transforms=[transforms.flip()]))
     with pytest.raises(ValueError, match="a plan of 5 rows for a split of 100"):
         TrainStream(packed, "test", plan=Plan(5, 1, 1), seed=0)
     monkeypatch.setattr(order, "WHOLE_BYTES", 1000)

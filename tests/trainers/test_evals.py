@@ -11,7 +11,7 @@ import torch
 from sklearn import metrics
 from torch import Tensor
 
-from datasets.stream import Batch
+from datasets.batch import Batch
 from trainers import rooms
 from trainers.task import Evaluator, Figure, Finding, Scalar, Table
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from datasets.batch import Batch
 from datasets.refusal import Refusal
-from datasets.stream import Batch
 from trainers import build
 from trainers.inputs import Inputs
 

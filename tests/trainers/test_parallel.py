@@ -13,8 +13,8 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
+from datasets.batch import Batch
 from datasets.refusal import Refusal
-from datasets.stream import Batch
 from trainers import parallel, rooms
 from trainers.meter import Done, Meter
 from trainers.parallel import SyncBatchNorm

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from datasets.batch import Batch
 from datasets.order import Plan
 from datasets.refusal import Refusal
-from datasets.stream import Batch
 from trainers import build, rooms
 from trainers.build import Shape
 from trainers.describe import preview

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from datasets.stream import Batch
+from datasets.batch import Batch
 from trainers import rooms
 from trainers.task import Task
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from datasets.stream import Batch
+from datasets.batch import Batch
 from trainers.task import Figure, Finding, Scalar, Table
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from datasets.stream import Batch
+from datasets.batch import Batch
 from trainers import parallel
 from trainers.task import Figure, Finding, Scalar
 

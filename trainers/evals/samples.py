@@ -15,7 +15,7 @@ import torch
 from pydantic import PositiveInt
 from torch import Tensor
 
-from datasets.stream import Batch
+from datasets.batch import Batch
 from trainers import parallel
 from trainers.task import Figure, Finding, Scalar
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datasets.batch import Batch
 from datasets.ranges import Share
-from datasets.stream import Batch
 from trainers.task import Step, Task
 
 NEEDS = ("image", "label")  # columns of the data
@@ -24,8 +24,15 @@ class Classify(Task):
         logits_BC, label = self.model(batch["image"]), batch["label"]
         loss = F.cross_entropy(logits_BC, label, label_smoothing=self.label_smoothing)
         hard = label if label.ndim == 1 else label.argmax(1)
-        accuracy = (logits_BC.detach().argmax(1) == hard).float().mean()
-        yield Step(loss, logs={"accuracy": accuracy})
+        correct_B = logits_BC.detach().argmax(1) == hard
+
+        def samples() -> dict[str, Tensor]:
+            each_B = F.cross_entropy(
+                logits_BC.detach(), label, label_smoothing=self.label_smoothing, reduction="none"
+            )
+            return {"loss": each_B, "correct": correct_B}
+
+        yield Step(loss, logs={"accuracy": correct_B.float().mean()}, samples=samples)
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         logits_BC = self.model(batch["image"]).float()

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datasets import order
-from datasets.stream import Batch
+from datasets.batch import Batch
 from trainers.task import Step, Task
 
 NEEDS = ("image",)  # columns of the data

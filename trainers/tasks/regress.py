@@ -8,7 +8,7 @@ from typing import Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from datasets.stream import Batch
+from datasets.batch import Batch
 from trainers.task import Step, Task
 
 NEEDS = ("x", "y")  # columns of the data

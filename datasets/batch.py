@@ -1,0 +1,47 @@
+"""A batch: the columns of the rows of one step."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Columns of one length: `image` (B, H, W, C) uint8, `label` (B,) int64, `id` (B,) int64, ...
+
+    `key` is the root of what is drawn for the whole batch; it is the same on every rank. A
+    `weightless` batch keeps a rank in step that has no sample of its own: its row counts nothing.
+    """
+
+    columns: dict[str, Tensor]
+    key: int
+    weightless: bool = False
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.columns[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __len__(self) -> int:
+        return len(self.columns["id"])
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on a device, without waiting where memory is pinned."""
+        device = torch.device(device)
+        if self.columns["id"].device == device:
+            return self
+        moved = {n: column.to(device, non_blocking=True) for n, column in self.columns.items()}
+        return Batch(moved, self.key, self.weightless)
+
+    def chunks(self, num: int) -> Iterator[Batch]:
+        """`num` views of near equal size, in order, for gradient accumulation."""
+        bounds = [part * len(self) // num for part in range(num + 1)]
+        for start, stop in itertools.pairwise(bounds):
+            part = {name: column[start:stop] for name, column in self.columns.items()}
+            yield Batch(part, self.key, self.weightless)

@@ -1,0 +1,1 @@
+"""How pictures and labels lie in their publishers' files: what sources share."""

@@ -1,0 +1,179 @@
+"""The rows of a split by their number, wherever they lie: mapped from disk, or fetched into the cache batch by batch."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from datasets import records, store
+from datasets.fetching.cache import Cache
+from datasets.fetching.ranges import Ranges
+from datasets.manifest import Manifest, Shard
+from datasets.records import Column
+from datasets.refusal import Refusal
+from datasets.remote import explained
+from datasets.writing import arrow_schema
+
+FETCHERS = 16  # threads that wait for the network
+CACHE_BYTES = 64 * 2**30
+
+
+def cache_bytes() -> int:
+    """What fetched data may take of a host's disk: $MANTA_CACHE_BYTES, or 64 GiB."""
+    text = os.environ.get("MANTA_CACHE_BYTES") or str(CACHE_BYTES)
+    if not text.isdecimal():
+        raise Refusal(
+            f"'{text}' is no number of bytes",
+            path="MANTA_CACHE_BYTES",
+            value=text,
+            remedy="use 64000000000",
+        )
+    return int(text)
+
+
+class Shelf:
+    """Record batches of some shards, opened when first asked for and checked then. Safe to use from many threads.
+
+    A local set is mapped, and costs no memory of its own. Of a remote one each record batch is fetched once a host into
+    `$MANTA_CACHE/batches`, which keeps to `cache_bytes()` over all sets.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        manifest: Manifest,
+        shards: Sequence[Shard],
+        columns: Mapping[str, str] | None = None,
+    ) -> None:
+        self.url, self.manifest, self.columns = url, manifest, columns or manifest.columns
+        self.places = [(shard, n) for shard in shards for n in range(len(shard.batches))]
+        rows = np.array([b.rows for shard in shards for b in shard.batches], np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(rows)])
+        self._opened: dict[int, dict[str, Column]] = {}
+        self._mapped: dict[str, pa.Buffer] = {}
+        self._locks = [threading.Lock() for _ in range(64)]
+        self._remote = store.is_remote(url)
+        self._fetching: dict[int, Future[pa.Buffer]] = {}
+        self._pool: ThreadPoolExecutor | None = None
+        if self._remote:
+            self._ranges = Ranges(url)
+            self._cache = Cache(store.cache_folder() / "batches", cache_bytes())
+
+    def __len__(self) -> int:
+        """Record batches."""
+        return len(self.places)
+
+    def batches_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which record batch each row lies in."""
+        return np.searchsorted(self.starts, rows, side="right") - 1
+
+    def open(self, number: int) -> dict[str, Column]:
+        """The columns of a record batch. Raises Refusal where it is missing, cut or altered."""
+        found = self._opened.get(number)
+        if found is not None:
+            return found
+        with self._locks[number % len(self._locks)]:
+            found = self._opened.get(number)
+            if found is None:
+                shard, place = self.places[number]
+                where = store.join(self.url, shard.path)
+                message = self._message(number, shard, place, where)
+                found = records.read(message, shard, place, self.manifest, where, self.columns)
+                self._opened[number] = found
+        return found
+
+    def forget(self, keep: Iterable[int]) -> None:
+        """Unmap fetched record batches but these: what is evicted from the disk is then gone for good."""
+        if self._remote:
+            kept = set(keep)
+            for number in [n for n in self._opened if n not in kept]:
+                self._opened.pop(number, None)
+
+    def prefetch(self, numbers: Iterable[int]) -> None:
+        """Start fetching record batches that are not here yet."""
+        if not self._remote:
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(FETCHERS, thread_name_prefix="fetch")
+        for number in numbers:
+            if number not in self._opened and number not in self._fetching:
+                self._fetching[number] = self._pool.submit(self._fetched, number)
+
+    def close(self) -> None:
+        """Stop fetching. What is open stays open."""
+        if self._pool is not None:
+            self._ranges.close()  # or a bad network would hold this up for a whole deadline
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool, self._ranges = None, Ranges(self.url)
+        self._fetching.clear()
+
+    def _message(self, number: int, shard: Shard, place: int, where: str) -> pa.Buffer:
+        if self._remote:
+            waiting = self._fetching.pop(number, None)
+            return waiting.result() if waiting else self._fetched(number)
+        whole = self._mapped.get(shard.path)
+        if whole is None:
+            whole = self._mapped[shard.path] = _local(
+                where, shard, self.columns, self.manifest.shape
+            )
+        batch = shard.batches[place]
+        return whole.slice(batch.offset, batch.length)
+
+    def _fetched(self, number: int) -> pa.Buffer:
+        shard, place = self.places[number]
+        batch = shard.batches[place]
+        return self._cache.mapped(
+            f"{self.manifest.digest}/{shard.path}/{batch.offset}",
+            batch.length,
+            batch.checksum,
+            lambda: self._ranges.read(shard.path, batch.offset, batch.length),
+        )
+
+
+def _local(
+    where: str, shard: Shard, columns: Mapping[str, str], shape: tuple[int, ...]
+) -> pa.Buffer:
+    """A shard mapped from disk, its size, schema and record batches as the manifest says."""
+    path = store.path_of(where)
+    with explained("read", where):
+        if not path.exists():
+            raise Refusal(
+                f"shard is missing, the manifest promises {shard.bytes} bytes",
+                path=where,
+                remedy="copy or pack the data set again",
+            )
+        actual = path.stat().st_size
+        if actual != shard.bytes:
+            raise Refusal(
+                f"shard has {actual} bytes, the manifest promises {shard.bytes}",
+                path=where,
+                value=actual,
+                remedy="copy or pack the data set again",
+            )
+        data = pa.memory_map(str(path)).read_buffer()
+    try:
+        file = pa.ipc.open_file(data)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Refusal(
+            f"is not an Arrow file that fits the manifest: {error}",
+            path=where,
+            remedy="pack the data set again",
+        ) from error
+    schema = arrow_schema(columns, shape)
+    if not file.schema.equals(schema):
+        raise records.lying(where, f"columns {_spelt(file.schema)}", _spelt(schema))
+    if file.num_record_batches != len(shard.batches):
+        raise records.lying(
+            where, f"{file.num_record_batches} record batches", f"{len(shard.batches)}"
+        )
+    return data
+
+
+def _spelt(schema: pa.Schema) -> str:
+    return ", ".join(f"{field.name} {field.type}" for field in schema)
