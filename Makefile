@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 # Small nets on few cores: BLAS's threads only get in each other's way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check bench notebook install schema clean
+.PHONY: demo test test-slow check bench bench-peers notebook install schema clean
 .DEFAULT_GOAL := help
 
 help:           ## this list
@@ -38,6 +38,10 @@ check: $(STAMP)  ## lint, format, types, import directions, schema
 
 bench: $(STAMP)  ## the benchmarks of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+bench-peers: $(STAMP)  ## the stream beside other loaders, each installed in .venv-peers first
+	$(BIN)/python -m benchmarks.stream.peers
+	$(BIN)/python -m benchmarks.stream
 
 notebook: $(STAMP)  ## run the notebooks
 	$(BIN)/python -m pytest --nbmake notebooks --nbmake-timeout=300

@@ -170,6 +170,25 @@ def card(
     _tell(as_json, {**drawn.found, "page": drawn.page}, f"{drawn.verdict}\n{drawn.page}")
 
 
+@verb(
+    "python launch.py data ledger runs/digits-71f2417a  # of a run trained with data.ledger=true",
+    group=data,
+)
+def ledger(
+    run: Annotated[str, typer.Argument(help="a run folder, local or s3://")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Prove from a run's ledger that every step used the samples of its order, each once."""
+    from cluster.run import Run
+    from search.ledger import prove
+
+    proof = prove(Run.open(run))
+    if not proof.holds:
+        proof.refuse(run)
+    _tell(as_json, proof.as_dict(), str(proof))
+
+
 @verb("python launch.py train recipes/digits.yaml model.width=64 data.batch=128 seed=3")
 def train(
     recipe: Annotated[

@@ -37,6 +37,17 @@ class Proof:
     def holds(self) -> bool:
         return not self.violations
 
+    def refuse(self, run: str) -> None:
+        """Raises the Refusal that names the first violations."""
+        more = len(self.violations) - SHOWN
+        told = "; ".join(self.violations[:SHOWN]) + (f"; and {more} more" if more > 0 else "")
+        raise Refusal(
+            f"the ledger does not hold: {told}",
+            path=run,
+            value=len(self.violations),
+            remedy="its scores are not those of the declared order: train it anew with --fresh",
+        )
+
     def as_dict(self) -> dict[str, Any]:
         return {"holds": self.holds, **vars(self)}
 

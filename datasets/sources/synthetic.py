@@ -16,6 +16,7 @@ from datasets.source import Source
 MOST_BYTES = 4 * 2**30  # raw pictures are made in memory
 SMALLEST, LARGEST = 300, 500  # pixels of the sides of encoded ones
 _NOISE = 24.0  # standard deviation, of 255
+_PATCH = 64  # pixels a side
 _BARS = 4.0  # from side to side
 
 
@@ -107,7 +108,11 @@ def draw(
     waves = np.sin((2 * math.pi * (_BARS * ramps + phase)).astype(np.float32))
     hues = np.array([colorsys.hsv_to_rgb(label / num_classes, 0.8, 255.0) for label in labels])
     bars = (0.5 + 0.35 * waves)[..., None] * hues.astype(np.float32)[:, None, None, :]
-    noise = _noise(order.key(seed, "noise"), ids, height * width * 3).reshape(bars.shape)
+    # Noise of a large picture repeats: drawing it anew everywhere would be most of the time.
+    tall, broad = min(height, _PATCH), min(width, _PATCH)
+    patch = _noise(order.key(seed, "noise"), ids, tall * broad * 3).reshape(-1, tall, broad, 3)
+    repeats = (1, -(-height // tall), -(-width // broad), 1)
+    noise = np.tile(patch, repeats)[:, :height, :width]
     return np.asarray(np.clip(np.rint(bars + _NOISE * noise), 0, 255), dtype=np.uint8)
 
 

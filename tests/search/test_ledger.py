@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from cluster.session import Local
 from datasets import store
 from datasets.refusal import Refusal
 from search.ledger import prove, read
+from tests.commands import cli
 from trainers import ledger
 from trainers.engine import fit
 from trainers.recipe import Recipe
@@ -121,6 +123,16 @@ def test_what_is_not_so_is_found(
     harm(run)
     proof = prove(Run.open(run.url))
     assert not proof.holds and any(words in found for found in proof.violations), proof.violations
+
+
+def test_the_command_line_proves_and_refuses(whole: Run, digits: Recipe, tmp_path: Path) -> None:
+    said = cli("data", "ledger", whole.url, "--json")
+    assert said.code == 0 and json.loads(said.out)["holds"], said.err
+    run = trained(recipe(digits), tmp_path / "run")
+    cut_short(run)
+    refused = cli("data", "ledger", run.url)
+    assert refused.code == 2 and refused.err.count("\n") == 1
+    assert "the ledger ends at" in refused.err
 
 
 def test_a_run_without_a_ledger_is_refused(digits: Recipe, tmp_path: Path) -> None:
