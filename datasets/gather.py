@@ -107,9 +107,6 @@ class Decoded:
                 if not waiting:
                     return
                 yield self._finish(waiting.popleft())
-                self.shelf.forget(
-                    n for m in waiting for n in self.shelf.batches_of(m.order.rows).tolist()
-                )
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
             self.shelf.close()

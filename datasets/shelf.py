@@ -22,6 +22,7 @@ from datasets.writing import arrow_schema
 
 FETCHERS = 16  # threads that wait for the network
 CACHE_BYTES = 64 * 2**30
+FEWEST = 64  # open record batches, however small the budget
 
 
 def cache_bytes() -> int:
@@ -56,6 +57,8 @@ class Shelf:
         rows = np.array([b.rows for shard in shards for b in shard.batches], np.int64)
         self.starts = np.concatenate([[0], np.cumsum(rows)])
         self._opened: dict[int, dict[str, Column]] = {}
+        self._lengths: dict[int, int] = {}  # bytes of the open ones of a remote set, oldest first
+        self._open_bytes, self._lengths_lock = 0, threading.Lock()
         self._mapped: dict[str, pa.Buffer] = {}
         self._locks = [threading.Lock() for _ in range(64)]
         self._remote = store.is_remote(url)
@@ -85,15 +88,24 @@ class Shelf:
                 where = store.join(self.url, shard.path)
                 message = self._message(number, shard, place, where)
                 found = records.read(message, shard, place, self.manifest, where, self.columns)
-                self._opened[number] = found
+                self._keep(number, found, shard.batches[place].length)
         return found
 
-    def forget(self, keep: Iterable[int]) -> None:
-        """Unmap fetched record batches but these: what is evicted from the disk is then gone for good."""
-        if self._remote:
-            kept = set(keep)
-            for number in [n for n in self._opened if n not in kept]:
-                self._opened.pop(number, None)
+    def _keep(self, number: int, columns: dict[str, Column], length: int) -> None:
+        """Remember an open record batch; of a remote set the oldest are let go of beyond half of the cache's budget.
+
+        What is mapped keeps its disk space even when the cache has evicted it.
+        """
+        self._opened[number] = columns
+        if not self._remote:
+            return
+        with self._lengths_lock:
+            self._lengths[number] = length
+            self._open_bytes += length
+            while self._open_bytes > self._cache.budget // 2 and len(self._lengths) > FEWEST:
+                oldest = next(iter(self._lengths))
+                self._open_bytes -= self._lengths.pop(oldest)
+                self._opened.pop(oldest, None)
 
     def prefetch(self, numbers: Iterable[int]) -> None:
         """Start fetching record batches that are not here yet."""
