@@ -165,7 +165,7 @@ class Decoded:
                     tiles=tiles[row],
                     mirror=bool(mirror),
                 )
-            except (Undecodable, IndexError, ValueError, OverflowError) as error:
+            except Undecodable as error:
                 raise Refusal(
                     f"the picture with id {int(columns['id'][row])} {error}",
                     path=self.shelf.url,

@@ -59,7 +59,7 @@ def decode(data: Bytes, channels: Channels = 3) -> Pixels:
         mode = "RGB" if channels == 3 else "L"
         try:
             pixels = np.array(picture.convert(mode), np.uint8)
-        except (OSError, ValueError, SyntaxError) as error:
+        except Exception as error:  # decoders raise whatever their format's damage leads to
             raise Undecodable(f"cannot be decoded: {error}") from error
     return pixels.reshape(*pixels.shape[:2], channels)
 
@@ -78,10 +78,10 @@ def show(
     top, left, tall, wide = box
     channels: Channels = 1 if out.shape[2] == 1 else 3
     if len(tiles):
-        part, above, before = tiling.splice(memoryview(data), tiles, height, width, box)
         try:
+            part, above, before = tiling.splice(memoryview(data), tiles, height, width, box)
             pixels = _jpeg(part, channels, _buffer(len(part), height, width, channels))
-        except ValueError as error:
+        except (ValueError, IndexError, TypeError, ArithmeticError) as error:  # an index that lies
             raise Undecodable(f"cannot be decoded: {error}") from error
         top, left = top - above, left - before
     elif bytes(data[:2]) == b"\xff\xd8":
@@ -149,9 +149,9 @@ def _check_size(height: int, width: int) -> None:
 
 
 def _opened(data: Bytes) -> Image:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         return Image.open(io.BytesIO(data))
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+    except Exception as error:
         raise Undecodable("is no picture that Pillow knows") from error
