@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets import order
+from datasets import lines, order
 from datasets.batch import Batch
 from datasets.frames import Frame
 from datasets.gather import Decoded, Gatherer, Held, Order
@@ -38,6 +38,7 @@ class View:
         manifest = dataset.manifest
         _check_transforms(dataset, self.transforms)
         if manifest.codec == "raw":
+            _check_size(dataset, split)
             return Held(dataset.columns(split), self.transforms)
         if self.frame is None or self.size < 1:
             raise Refusal(
@@ -80,10 +81,9 @@ class TrainStream:
         self.plan, self.seed, self.rank, self.world = plan, seed, rank, world
         self.num_transforms = len(view.transforms)
         order.slots(plan, rank, world)  # refuses too many ranks before anything is read
-        _check_size(dataset, split)
-        held = dataset.manifest.split(split).rows
-        if plan.rows != held:
-            raise ValueError(f"a plan of {plan.rows} rows for a split of {held}")
+        self.split = dataset.manifest.split(split)
+        if plan.rows != self.split.rows:
+            raise ValueError(f"a plan of {plan.rows} rows for a split of {self.split.rows}")
         self._gatherer = view.gatherer(dataset, split)
 
     def __len__(self) -> int:
@@ -96,19 +96,14 @@ class TrainStream:
 
     def _orders(self, phase: int, epoch: int, start: int) -> Iterator[Order]:
         plan, root = self.plan, order.key(self.seed, phase, epoch)
-        line = order.line(plan.rows, seed=self.seed, phase=phase, epoch=epoch)
+        line = lines.of_epoch(self.split, plan, seed=self.seed, phase=phase, epoch=epoch)
         # What happens to a sample depends on the epoch, not on the step that it falls into.
         keys, frame = _keys(root, self.num_transforms), order.key(root, "frame")
-        # The whole epoch's rows in one go: step by step the arithmetic costs as much as the gather.
-        table = order.table(plan, line, self.rank, self.world)
-        for step in range(start, plan.full_steps):
-            yield Order(table[step], keys, frame, order.extended(root, step))
-        if plan.ragged and start <= plan.full_steps:
-            step = plan.full_steps
-            rows = order.rows(plan, line, step, self.rank, self.world)
+        for step in range(start, plan.steps):
+            rows = line.rows(step, self.rank, self.world)
             weightless = not len(rows)
             if weightless:
-                rows = line[plan.full_steps * plan.batch :][:1]
+                rows = line.rows(step)[:1]
             yield Order(rows, keys, frame, order.extended(root, step), weightless)
 
 
@@ -133,7 +128,6 @@ class EvalStream:
             raise Refusal(
                 f"{batch} is not a batch", path="data.batch", value=batch, remedy="use 1 or more"
             )
-        _check_size(dataset, split)
         self.batch, self.num_transforms = batch, len(view.transforms)
         self.share = order.share(dataset.manifest.split(split).rows, rank, world)
         self._gatherer = view.gatherer(dataset, split)
@@ -175,7 +169,7 @@ def _check_size(dataset: Dataset, split: str) -> None:
     if size > order.WHOLE_BYTES:
         raise Refusal(
             f"split '{split}' has {size / 2**30:.1f} GiB, more than the "
-            f"{order.WHOLE_BYTES / 2**30:.0f} GiB that are read whole",
+            f"{order.WHOLE_BYTES / 2**30:.0f} GiB of raw columns that are held in memory",
             path=dataset.url,
             value=size,
             remedy="pack fewer rows or smaller pictures",

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from cluster.run import Run
-from datasets import order, store
+from datasets import lines, store
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import Dataset, open_dataset
@@ -134,7 +134,8 @@ def _check_epoch(
     data = recipe.phase_data(phase)
     ids = dataset.columns("train")["id"]
     plan = Plan(len(ids), data.batch, data.lanes or min(data.batch, 64), data.tail)
-    line = order.line(plan.rows, seed=recipe.seed, phase=phase, epoch=epoch)
+    split = dataset.manifest.split("train")
+    line = lines.of_epoch(split, plan, seed=recipe.seed, phase=phase, epoch=epoch)
     used = group["sample_id"].to_numpy()
     steps, starts = np.unique(group["step"].to_numpy(), return_index=True)
     for step, own in zip(steps.tolist(), np.split(used, starts[1:]), strict=True):
@@ -142,7 +143,7 @@ def _check_epoch(
         if not 0 <= place < plan.steps:
             proof.violations.append(f"step {step} is not of phase {phase}, epoch {epoch}")
             continue
-        expected = ids[order.rows(plan, line, place, 0, 1)]
+        expected = ids[line.rows(place)]
         if not np.array_equal(own, expected):
             proof.violations.append(_difference(step, own, expected))
     counts = np.unique(used, return_counts=True)[1]

@@ -192,3 +192,19 @@ def test_a_batch_does_not_change_when_the_next_is_made(pictures: Dataset) -> Non
     stream = TrainStream(pictures, "train", plan=Plan(NUM, 16, 16), seed=0, view=CROPS)
     kept = [(batch, batch["image"].clone()) for batch in stream.epoch(0, 0)]
     assert all(torch.equal(batch["image"], image) for batch, image in kept)
+
+
+def test_a_set_too_large_to_be_permuted_whole(
+    pictures: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same claims under the order of large sets: once each, any world, any step."""
+    plain = train(pictures)
+    monkeypatch.setattr("datasets.order.WHOLE_BYTES", 1000)
+    whole = train(pictures)
+    assert not torch.equal(plain[0]["id"], whole[0]["id"]), "another order"
+    ids = torch.cat([batch["id"] for batch in whole])
+    assert sorted(ids.tolist()) == [row * 10 for row in range(NUM)]
+    ranks = [train(pictures, rank=rank, world=3) for rank in range(3)]
+    for step, batch in enumerate(whole):
+        assert torch.equal(torch.cat([rank[step]["image"] for rank in ranks]), batch["image"])
+    assert same(train(pictures, start=2), whole[2:])
