@@ -1,7 +1,7 @@
 """The stream beside other loaders: `python -m benchmarks.stream [--rounds 3] [--pictures 2000]`, from the checkout's root.
 
 The first run draws the pictures and writes each loader's own format; `make bench-peers` installs the peers first.
-Results are written to FOLDER/results.json, the plot to docs/stream.png.
+Results are kept in FOLDER/PICTURES/results.json, group by group; the plot is docs/stream.png.
 """
 
 from __future__ import annotations
@@ -40,18 +40,14 @@ def main() -> None:
         parser.error(f"no group is called '{unknown[0]}': {', '.join(GROUPS)}")
     folder = Path(given.folder, str(given.pictures))
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / "results.json"
-    if given.show:
-        found = json.loads(kept.read_bytes())
-    else:
-        found = _measured(folder, given)
-        kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    kept = folder / f"{'-'.join(['results', *given.groups])}.json"
+    found = json.loads(kept.read_bytes()) if given.show else _measured(folder, given, kept)
     print(results.markdown(found))
     if "photographs" in found["groups"]:
         plot.draw(found, Path(given.plot))
 
 
-def _measured(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+def _measured(folder: Path, asked: argparse.Namespace, kept: Path) -> dict[str, Any]:
     from benchmarks.__main__ import _here
 
     found: dict[str, Any] = {"environment": _here(), "pictures": asked.pictures, "groups": {}}
@@ -61,6 +57,7 @@ def _measured(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
         sides = [s for s in GROUPS[name] if not asked.only or s.key in asked.only]
         ready = [side for side in sides if _prepared(side, folder, asked.pictures, found)]
         found["groups"][name] = _rounds(ready, folder, asked, found)
+        kept.write_text(json.dumps(found, indent=1), encoding="utf-8")
     return found
 
 

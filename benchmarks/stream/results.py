@@ -71,7 +71,9 @@ def _table(name: str, taken: dict[str, list[Measured]]) -> list[str]:
 def _cells(
     name: str, side: Side, rounds: list[Measured], unit: list[Measured], limit: list[Measured]
 ) -> list[str]:
-    if name == "photographs":
+    if name == "overhead":
+        ratios = []
+    elif name == "photographs":
         ratios = [got["ours"] / got["rate"] for got in rounds if "ours" in got]
     else:
         pairs = zip(unit, rounds, strict=False)
