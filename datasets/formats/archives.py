@@ -198,7 +198,9 @@ def read_range(url: str, offset: int, size: int) -> bytes:
             remote = Remote(url)
             data = bytes(remote.system.cat_file(remote.path, start=offset, end=offset + size))
         else:
-            data = os.pread(_local(url, os.getpid()).fileno(), size, offset)
+            # Held by name: another thread may push it out of the cache, which closes it.
+            file = _local(url, os.getpid())
+            data = os.pread(file.fileno(), size, offset)
     if len(data) != size:
         raise _damaged(url, f"it ends {size - len(data)} bytes too soon")
     return data

@@ -185,3 +185,18 @@ def test_processes_do_not_share_a_place_in_the_file(name: str, archive: Archive)
     with get_context("fork").Pool(2) as pool:
         found = pool.starmap(_read, [(pictures, list(range(60)))] * 4)
     assert found == [expected] * 4
+
+
+def test_an_archive_pushed_out_of_the_cache_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread may do so at any moment; a closed file's number soon belongs to another file."""
+    (tmp_path / "one.tar").write_bytes(b"one" * 400)
+    pread = os.pread
+
+    def after_the_others(descriptor: int, size: int, offset: int) -> bytes:
+        archives._local.cache_clear()
+        return pread(descriptor, size, offset)
+
+    monkeypatch.setattr(os, "pread", after_the_others)
+    assert archives.read_range(str(tmp_path / "one.tar"), 300, 600) == b"one" * 200
