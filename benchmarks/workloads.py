@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from datasets import writing
+from datasets.packing import writing
 from datasets.source import Columns
 from trainers.recipe import Recipe
 from trainers.rooms import ROOT

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from datasets.batch import Batch
-from datasets.columns import Array, ColumnType
 from datasets.frames import Frame
+from datasets.packed.columns import Array, ColumnType
+from datasets.packed.records import Ragged
 from datasets.pictures.decode import Undecodable, one_thread, show
-from datasets.records import Ragged
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from datasets.transforms import Transform

@@ -17,10 +17,11 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets import encoded, shards, splits, store
-from datasets import manifest as manifests
-from datasets.encoded import Progress
-from datasets.manifest import Json, Manifest
+from datasets import shards, store
+from datasets.packed import manifest as manifests
+from datasets.packed.manifest import Json, Manifest
+from datasets.packing import encoded, splits
+from datasets.packing.encoded import Progress
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal, nearest
 from datasets.remote import explained

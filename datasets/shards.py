@@ -6,15 +6,15 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from datasets import manifest as manifests
-from datasets import records
-from datasets.columns import Array, ColumnType
-from datasets.manifest import Manifest, RecordBatch, Shard, Split
+from datasets.packed import manifest as manifests
+from datasets.packed import records
+from datasets.packed.columns import Array, ColumnType
+from datasets.packed.manifest import Manifest, RecordBatch, Shard, Split
+from datasets.packed.records import Ragged
+from datasets.packed.shelf import Shelf
+from datasets.packing.writing import write
 from datasets.pictures.decode import Channels, Undecodable, decode
-from datasets.records import Ragged
 from datasets.refusal import Refusal
-from datasets.shelf import Shelf
-from datasets.writing import write
 
 __all__ = ["Dataset", "Manifest", "RecordBatch", "Shard", "Split", "open_dataset", "write"]
 

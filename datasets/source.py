@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.columns import Array, Kind, allowed, type_of
+from datasets.packed.columns import Array, Kind, allowed, type_of
 from datasets.refusal import Refusal
 
 Columns: TypeAlias = Mapping[str, Array]

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from datasets import duplicates, fingerprints
-from datasets.card import card
-from datasets.columns import Array
-from datasets.duplicates import NEAR, Duplicates, Group
-from datasets.encoded import Progress
-from datasets.fingerprints import Failures
-from datasets.manifest import Split
+from datasets.card import card, duplicates, fingerprints
+from datasets.card.duplicates import NEAR, Duplicates, Group
+from datasets.card.fingerprints import Failures
+from datasets.packed.columns import Array
+from datasets.packed.manifest import Split
+from datasets.packing.encoded import Progress
 from datasets.shards import Dataset
 
 FEW = 10  # rows of a class in train

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from datasets import store
-from datasets.columns import Array
+from datasets.packed.columns import Array
 from datasets.refusal import Refusal
 from datasets.remote import Remote, explained, redact
 

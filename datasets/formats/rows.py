@@ -13,7 +13,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from datasets.columns import Array
+from datasets.packed.columns import Array
 from datasets.refusal import Refusal
 from datasets.source import Pictures, Source
 

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datasets import encoded, fingerprints, shards, splits, store
-from datasets.card import card, findings, page
+from datasets import shards, store
+from datasets.card import card, findings, fingerprints, page
 from datasets.card.write import write
+from datasets.packing import encoded, splits
 from datasets.pictures.decode import Undecodable
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
 
-from datasets import duplicates, encoded, fingerprints, shards
-from datasets.duplicates import Group, Leak
+from datasets import shards
+from datasets.card import duplicates, fingerprints
+from datasets.card.duplicates import Group, Leak
+from datasets.packing import encoded
 from datasets.pictures import likeness
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import encoded, shards, splits
-from datasets.manifest import Manifest
+from datasets import shards
+from datasets.packed.manifest import Manifest
+from datasets.packed.records import Ragged
+from datasets.packing import encoded, splits
 from datasets.pictures import prepare
 from datasets.pictures.decode import decode
 from datasets.pictures.prepare import Options
-from datasets.records import Ragged
 from datasets.refusal import Refusal
 from datasets.source import Source
 from tests.datasets.photographs import source as photographs
@@ -84,7 +85,7 @@ def test_threads_and_shards_do_not_change_the_digest(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = pack(source, tmp_path / "one")
-    monkeypatch.setattr("datasets.writing.SMALL_SHARD_BYTES", 100_000)
+    monkeypatch.setattr("datasets.packing.writing.SMALL_SHARD_BYTES", 100_000)
     told: list[tuple[int, int]] = []
     many = pack(source, tmp_path / "many", workers=3, progress=lambda *done: told.append(done))
     assert len(many.splits["train"].shards) > 1 == len(one.splits["train"].shards)
@@ -96,7 +97,7 @@ def test_threads_and_shards_do_not_change_the_digest(
 def test_an_interrupted_pack_goes_on(
     source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("datasets.writing.SMALL_SHARD_BYTES", 100_000)
+    monkeypatch.setattr("datasets.packing.writing.SMALL_SHARD_BYTES", 100_000)
     whole = pack(source, tmp_path / "whole")
     url, ran = tmp_path / "set", []
     run = encoded.Packing.run

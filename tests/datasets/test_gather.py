@@ -11,8 +11,9 @@ import pytest
 import torch
 from PIL import Image
 
-from datasets import encoded, frames, shards, store, transforms
+from datasets import frames, shards, store, transforms
 from datasets.order import Plan
+from datasets.packing import encoded
 from datasets.pictures import prepare
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal
@@ -41,7 +42,7 @@ def pictures(source: Source, tmp_path_factory: pytest.TempPathFactory) -> Datase
 
 def write(source: Source, url: str, *, tile: bool = False) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.writing.SMALL_SHARD_BYTES", 100_000)
+        patch.setattr("datasets.packing.writing.SMALL_SHARD_BYTES", 100_000)
         splits = {"train": np.arange(NUM)}
         options = Options(tile=tile)
         encoded.write(url, source, splits, name="photographs", options=options, packed={}, seed=0)
@@ -172,7 +173,7 @@ def test_a_damaged_picture_is_named(source: Source, tmp_path: Path) -> None:
             found = real(data, options, channels)  # type: ignore[arg-type]
             return prepare.Prepared(b"\xff\xd8" + found.data[:20], *astuple(found)[1:])
 
-        patch.setattr("datasets.encoded.prepare", spoilt)
+        patch.setattr("datasets.packing.encoded.prepare", spoilt)
         write(source, url)
     with pytest.raises(Refusal, match="the picture with id"):
         train(shards.open_dataset(url))

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from datasets import lines, order
 from datasets.lines import Windowed
-from datasets.manifest import Shard, Split
 from datasets.order import Plan
+from datasets.packed.manifest import Shard, Split
 from datasets.refusal import Refusal
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from datasets import manifest as manifests
 from datasets import shards
+from datasets.packed import manifest as manifests
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 

@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from datasets import manifest as manifests
-from datasets import shards, store, writing
+from datasets import shards, store
+from datasets.packed import manifest as manifests
+from datasets.packing import writing
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from datasets.source import Source

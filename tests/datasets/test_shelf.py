@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from datasets import encoded, shards, shelf, store
+from datasets import shards, store
+from datasets.packed import shelf
+from datasets.packing import encoded
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal
 from tests.datasets.photographs import source as photographs
@@ -21,7 +23,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     source = photographs(tmp_path_factory.mktemp("photographs"), NUM)
     packed = str(tmp_path_factory.mktemp("packed") / "set")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.encoded.BATCH_ROWS", 8)
+        patch.setattr("datasets.packing.encoded.BATCH_ROWS", 8)
         splits = {"train": np.arange(NUM)}
         options = Options(tile=False)
         encoded.write(packed, source, splits, name="p", options=options, packed={}, seed=0)
@@ -50,7 +52,7 @@ def test_a_remote_shelf_keeps_to_its_budget(
     dataset = shards.open_dataset(f"{bucket}/set")
     total = sum(shard.bytes for shard in dataset.manifest.splits["train"].shards)
     monkeypatch.setenv("MANTA_CACHE_BYTES", str(total // 2))
-    monkeypatch.setattr("datasets.shelf.FEWEST", 2)
+    monkeypatch.setattr("datasets.packed.shelf.FEWEST", 2)
     found = dataset.shelf("train")
     expected = shards.open_dataset(url).columns("train")["id"]
     rows = np.random.default_rng(0).permutation(np.tile(np.arange(NUM), 2))

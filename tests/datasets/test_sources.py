@@ -57,7 +57,7 @@ def test_building_twice_gives_the_same(name: str) -> None:
 
 def test_sources_and_transforms_import_without_torch() -> None:
     modules = [f"datasets.sources.{name}" for name in NAMES]
-    modules += ["datasets.transforms", "datasets.pack", "datasets.splits"]
+    modules += ["datasets.transforms", "datasets.pack", "datasets.packing.splits"]
     code = f"import sys, {', '.join(modules)}\nsys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import splits
+from datasets.packing import splits
 from datasets.refusal import Refusal
 
 

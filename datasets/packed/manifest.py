@@ -15,7 +15,7 @@ from itertools import pairwise
 from typing import Literal, TypeVar, get_args
 
 from datasets import store
-from datasets.columns import ColumnType, Kind, allowed
+from datasets.packed.columns import ColumnType, Kind, allowed
 from datasets.refusal import Refusal, nearest
 
 FORMAT = 1

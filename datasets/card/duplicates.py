@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.fingerprints import Fingerprints
+from datasets.card.fingerprints import Fingerprints
 from datasets.pictures import likeness
 from datasets.pictures.likeness import Hashes
 from datasets.refusal import Refusal

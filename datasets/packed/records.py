@@ -11,10 +11,10 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from datasets.columns import Array, ColumnType
-from datasets.manifest import Manifest, Shard
+from datasets.packed.columns import Array, ColumnType
+from datasets.packed.manifest import Manifest, Shard
+from datasets.packing.writing import arrow_schema
 from datasets.refusal import Refusal
-from datasets.writing import arrow_schema
 
 
 @dataclass(frozen=True, slots=True)

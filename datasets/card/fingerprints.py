@@ -12,13 +12,13 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from datasets.encoded import Progress
+from datasets.packed.records import Ragged
+from datasets.packed.shelf import Shelf
+from datasets.packing.encoded import Progress
 from datasets.pictures import likeness
 from datasets.pictures.decode import Channels, Pixels, Undecodable, decode
 from datasets.pictures.likeness import Copies, Hashes
-from datasets.records import Ragged
 from datasets.shards import Dataset
-from datasets.shelf import Shelf
 
 Failures: TypeAlias = list[tuple[str, int, str]]
 

@@ -13,8 +13,8 @@ from typing import Protocol
 import numpy as np
 
 from datasets import order
-from datasets.manifest import Split
 from datasets.order import Integers, Plan
+from datasets.packed.manifest import Split
 
 
 class Line(Protocol):

@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from datasets import records, store
+from datasets import store
 from datasets.fetching.cache import Cache
 from datasets.fetching.ranges import Ranges
-from datasets.manifest import Manifest, Shard
-from datasets.records import Column
+from datasets.packed import records
+from datasets.packed.manifest import Manifest, Shard
+from datasets.packed.records import Column
+from datasets.packing.writing import arrow_schema
 from datasets.refusal import Refusal
 from datasets.remote import explained
-from datasets.writing import arrow_schema
 
 FETCHERS = 16  # threads that wait for the network
 CACHE_BYTES = 64 * 2**30

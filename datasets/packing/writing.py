@@ -10,10 +10,10 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from datasets import manifest as manifests
 from datasets import order, store
-from datasets.columns import Array, ColumnType, Kind, type_of
-from datasets.manifest import Codec, Json, Manifest, RecordBatch, Shard, Split
+from datasets.packed import manifest as manifests
+from datasets.packed.columns import Array, ColumnType, Kind, type_of
+from datasets.packed.manifest import Codec, Json, Manifest, RecordBatch, Shard, Split
 from datasets.refusal import Refusal
 from datasets.source import Columns
 

@@ -21,10 +21,11 @@ import pyarrow as pa
 import xxhash
 from numpy.typing import NDArray
 
-from datasets import manifest as manifests
-from datasets import order, store, writing
-from datasets.columns import Array, type_of
-from datasets.manifest import Json, Manifest, RecordBatch, Shard, Split
+from datasets import order, store
+from datasets.packed import manifest as manifests
+from datasets.packed.columns import Array, type_of
+from datasets.packed.manifest import Json, Manifest, RecordBatch, Shard, Split
+from datasets.packing import writing
 from datasets.pictures.decode import Undecodable
 from datasets.pictures.prepare import Options, Prepared, prepare
 from datasets.refusal import Refusal

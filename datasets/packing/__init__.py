@@ -1,0 +1,1 @@
+"""Writing packed data sets: columns in memory, pictures in files, splits."""
