@@ -11,7 +11,7 @@ from datasets.packed import records
 from datasets.packed.columns import Array, ColumnType
 from datasets.packed.manifest import Manifest, RecordBatch, Shard, Split
 from datasets.packed.records import Ragged
-from datasets.packed.shelf import Shelf
+from datasets.packed.shelf import Books, Shelf
 from datasets.packing.writing import write
 from datasets.pictures.decode import Channels, Undecodable, decode
 from datasets.refusal import Refusal
@@ -27,7 +27,7 @@ class Dataset:
         self._loaded: dict[str, dict[str, Array]] = {}
         self._shelves: dict[str, Shelf] = {}
 
-    def shelf(self, split: str) -> Shelf:
+    def shelf(self, split: str) -> Books:
         """Rows of a split by their number. Raises Refusal for an unknown split."""
         if split not in self._shelves:
             shards = self.manifest.split(split).shards
@@ -40,7 +40,7 @@ class Dataset:
         Raises Refusal for an unknown split and for a shard that is missing, cut or altered.
         """
         if split not in self._loaded:
-            shelf = self._index(split) or self.shelf(split)
+            shelf: Books = self._index(split) or self.shelf(split)
             shelf.prefetch(range(len(shelf)))
             parts = [shelf.open(number) for number in range(len(shelf))]
             shelf.close()
@@ -63,12 +63,12 @@ class Dataset:
             whole: Array = self.columns(split)["image"][row]
             return whole
         shelf = self.shelf(split)
-        number = int(shelf.batches_of(np.array([row]))[0])
-        columns = shelf.open(number)
+        numbers, places = shelf.locate(np.array([row]))
+        columns = shelf.open(int(numbers[0]))
         pictures = columns["image"]
         assert isinstance(pictures, Ragged)
         channels: Channels = 1 if self.manifest.shape[2] == 1 else 3
-        place = row - int(shelf.starts[number])
+        place = int(places[0])
         try:
             return decode(pictures[place].tobytes(), channels)
         except Undecodable as error:

@@ -27,7 +27,10 @@ from trainers.grammar import DEVICE, NAME, SCORE, assign, change, pairs, read_ya
 from trainers.part import (
     FramePart,
     Frozen,
+    MixerPart,
     ModelPart,
+    NoisePart,
+    OrderPart,
     Part,
     SchedulePart,
     SourcePart,
@@ -47,6 +50,7 @@ class View(Frozen):
         description="the part that is shown, of pictures in files; default random_resized_crop",
     )
     transforms: list[TransformPart] = []
+    mix: list[MixerPart] = Field([], description="cutmix, mixup: of several one is drawn a batch")
 
 
 class EvalView(Frozen):
@@ -63,14 +67,54 @@ class Splits(Frozen):
     seed: NonNegativeInt = 0
 
 
+class Subset(Frozen):
+    """Some of the samples; draws are nested, so fewer shots are among more of the same seed."""
+
+    classes: list[str] | None = Field(
+        None, min_length=1, description="in all splits; labels are numbered in this order"
+    )
+    shots: PositiveInt | None = Field(None, description="samples a class to learn from")
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="of the samples to learn from, classes in proportion"
+    )
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Subset:
+        if self.shots is not None and self.fraction is not None:
+            raise ValueError("say either shots or fraction")
+        return self
+
+
+class Ingredient(Frozen):
+    """A set of a mixture, and its weight beside the others."""
+
+    source: SourcePart | None = None
+    url: str | None = None
+    weight: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Ingredient:
+        if (self.source is None) == (self.url is None):
+            raise ValueError("say either source or url")
+        return self
+
+
 class Data(Frozen):
     """Which samples, in which batches."""
 
     source: SourcePart | None = None
     url: str | None = None
+    mixture: list[Ingredient] | None = Field(
+        None, min_length=2, description="several sets in every batch; the first one is judged on"
+    )
     batch: PositiveInt = Field(64, description="global: over all workers")
     lanes: PositiveInt | None = Field(None, description="default min(batch, 64); most workers")
     tail: Literal["drop", "keep"] = "drop"
+    order: OrderPart | None = Field(None, description="which samples fill a batch; default shuffle")
+    subset: Subset | None = None
+    noise: NoisePart | None = Field(None, description="wrong labels, to learn from")
+    class_weights: bool = Field(False, description="rare classes count more in the loss")
     ledger: bool = Field(False, description="write down which sample was used when")
     train: View = View()
     eval: EvalView = EvalView()
@@ -81,10 +125,12 @@ class Data(Frozen):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Data:
-        if (self.source is None) == (self.url is None):
+        if sum(one is not None for one in (self.source, self.url, self.mixture)) != 1:
             raise ValueError(
-                "say either source (packed once into the cache) or url (packed already)"
+                "say source (packed once into the cache), url (packed already) or mixture (of several)"
             )
+        if self.mixture and self.order:
+            raise ValueError("a mixture has an order of its own: leave out order")
         return self
 
 
@@ -94,6 +140,7 @@ class PhaseData(Frozen):
     batch: PositiveInt | None = None
     lanes: PositiveInt | None = None
     tail: Literal["drop", "keep"] | None = None
+    order: OrderPart | None = None
     train: View | None = None
 
 
@@ -266,7 +313,7 @@ class Recipe(Frozen):
             del tree[key]
         for key in ("every_steps", "every_seconds", "last"):
             del tree["keep"][key]
-        for key in ("source", "url", "splits", "ledger"):
+        for key in ("source", "url", "mixture", "splits", "ledger"):
             del tree["data"][key]
         # What is left out is left out, or every new key would make every old run another one.
         text = json.dumps({**_told(tree), "digest": digest}, sort_keys=True, separators=(",", ":"))

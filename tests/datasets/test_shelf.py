@@ -31,8 +31,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def ids(found: shelf.Shelf, rows: np.ndarray) -> list[int]:
-    numbers = found.batches_of(rows)
-    places = rows - found.starts[numbers]
+    numbers, places = found.locate(rows)
     pairs = zip(numbers.tolist(), places.tolist(), strict=True)
     return [int(found.open(number)["id"][place]) for number, place in pairs]  # type: ignore[arg-type]
 
