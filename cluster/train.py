@@ -155,6 +155,8 @@ def _foreknown(
 ) -> dict[str, bytes]:
     """Files that tell of the model and the data; a `Refusal` where they do not fit each other."""
     shape = build.shape(recipe, dataset.manifest)
+    for index in range(len(recipe.phases)):
+        feed.mixing(recipe, index, shape)
     described = describe(recipe, shape)
     weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
     described["load"] = loading_lines(recipe, shape, weights)

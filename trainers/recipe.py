@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -40,6 +41,9 @@ from trainers.part import (
 
 Name = Annotated[str, Field(pattern=NAME)]
 Score = Annotated[str, Field(pattern=SCORE)]
+ClassName = Annotated[
+    str, BeforeValidator(lambda given: str(given) if type(given) is int else given)
+]
 
 
 class View(Frozen):
@@ -51,6 +55,11 @@ class View(Frozen):
     )
     transforms: list[TransformPart] = []
     mix: list[MixerPart] = Field([], description="cutmix, mixup: of several one is drawn a batch")
+
+    @field_validator("mix", "transforms", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, given: Any) -> Any:
+        return given if isinstance(given, list) else [given]
 
 
 class EvalView(Frozen):
@@ -70,7 +79,7 @@ class Splits(Frozen):
 class Subset(Frozen):
     """Some of the samples; draws are nested, so fewer shots are among more of the same seed."""
 
-    classes: list[str] | None = Field(
+    classes: list[ClassName] | None = Field(
         None, min_length=1, description="in all splits; labels are numbered in this order"
     )
     shots: PositiveInt | None = Field(None, description="samples a class to learn from")
