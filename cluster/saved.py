@@ -19,7 +19,6 @@ from datasets.frames import Frame
 from datasets.order import Plan
 from datasets.pictures import decode
 from datasets.refusal import Refusal
-from datasets.shards import open_dataset
 from trainers import build, checkpoint, evaluation
 from trainers.build import Shape
 from trainers.describe import without_weights
@@ -119,7 +118,7 @@ class Saved:
     def evaluate(self, split: str) -> tuple[dict[str, list[Finding]], evaluation.Predictions]:
         """Findings of the recipe's evaluators on a split, and its predictions."""
         recipe = self.run.recipe
-        dataset = open_dataset(build.data_url(recipe.data))
+        dataset = build.dataset(recipe.data)
         dataset.manifest.split(split)
         known = self.run.json("data.json").get("digest")
         if known and known != dataset.manifest.digest:

@@ -19,8 +19,9 @@ from cluster.session import STOP, Local, choose_device, set_threads, stopping_on
 from datasets import order, store
 from datasets.card import card, examples
 from datasets.order import Plan
+from datasets.packed import leaks
 from datasets.refusal import Refusal
-from datasets.shards import Dataset, open_dataset
+from datasets.shards import Dataset
 from trainers import build, checkpoint, resume, summary
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
@@ -57,7 +58,8 @@ def train(
     preview(recipe)
     place = choose_place(recipe)
     recipe = _resolved(recipe)
-    dataset = open_dataset(build.data_url(recipe.data))
+    dataset = build.dataset(recipe.data)
+    leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
     plans = plans_of(recipe, dataset, place.workers)
     digest = dataset.manifest.digest
     folder = run_folder(recipe, digest, out)

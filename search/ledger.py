@@ -14,7 +14,7 @@ from cluster.run import Run
 from datasets import lines, store
 from datasets.order import Plan
 from datasets.refusal import Refusal
-from datasets.shards import Dataset, open_dataset
+from datasets.shards import Dataset
 from trainers import build, checkpoint, ledger, summary
 from trainers.recipe import Recipe
 
@@ -87,7 +87,7 @@ def read(run: Run) -> pd.DataFrame:
 def prove(run: Run) -> Proof:
     """Hold the ledger against the arithmetic of the recipe's order, step by step."""
     rows, recipe = read(run), run.recipe
-    dataset = open_dataset(build.data_url(recipe.data))
+    dataset = build.dataset(recipe.data)
     steps = [group for _, group in rows.groupby("step", sort=True)]
     proof = Proof(
         steps=len(steps),

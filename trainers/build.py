@@ -13,7 +13,7 @@ from torch import nn
 from datasets import order, pack, stream
 from datasets.batch import Batch
 from datasets.refusal import Refusal
-from datasets.shards import Manifest
+from datasets.shards import Dataset, Manifest, open_fold
 from trainers import library, rooms
 from trainers.inputs import Inputs
 from trainers.recipe import Data, Recipe
@@ -52,10 +52,20 @@ def data_url(data: Data) -> str:
     if data.url is not None:
         return data.url
     assert data.source is not None
-    fractions = {k: v for k, v in (("val", data.splits.val), ("test", data.splits.test)) if v}
+    splits = data.splits
+    shares = {"val": 0.0 if splits.folds else splits.val, "test": splits.test}
     return pack.ensure(
-        data.source.name, data.source.arguments, fractions=fractions, seed=data.splits.seed
+        data.source.name,
+        data.source.arguments,
+        fractions={name: share for name, share in shares.items() if share},
+        folds=splits.folds or 0,
+        seed=splits.seed,
     )
+
+
+def dataset(data: Data) -> Dataset:
+    """The recipe's data, opened: of a set in folds, what `data.fold` shows of it."""
+    return open_fold(data_url(data), data.fold)
 
 
 def shape(recipe: Recipe, manifest: Manifest) -> Shape:

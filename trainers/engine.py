@@ -18,7 +18,6 @@ from datasets import order
 from datasets.batch import Batch
 from datasets.order import Plan
 from datasets.refusal import Refusal
-from datasets.shards import open_dataset
 from datasets.stream import TrainStream
 from trainers import build, checkpoint, evaluation, final, ledger, parallel, resume, summary
 from trainers.checkpoint import State
@@ -62,7 +61,7 @@ class Training:
     def __init__(self, recipe: Recipe, session: Session) -> None:
         self.recipe, self.session, self.device = recipe, session, session.device
         torch.use_deterministic_algorithms(recipe.scale.deterministic)
-        self.dataset = open_dataset(build.data_url(recipe.data))
+        self.dataset = build.dataset(recipe.data)
         self.digest = self.dataset.manifest.digest
         self.shape = build.shape(recipe, self.dataset.manifest)
         self.plans = [self._plan(index) for index in range(len(recipe.phases))]

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 from cluster.run import Run
-from datasets.shards import open_dataset
 from search.ledger import prove
 from tests.commands import cli
 from tests.datasets.photographs import encoded
@@ -53,7 +52,7 @@ def test_the_head_is_sized_and_every_sample_used_once(trained: Run) -> None:
 
 
 def test_prediction_sees_what_the_evaluation_saw(trained: Run, photographs: Path) -> None:
-    dataset = open_dataset(build.data_url(trained.recipe.data))
+    dataset = build.dataset(trained.recipe.data)
     columns = dataset.columns("test")
     paths = dict(zip(columns["id"].tolist(), columns["path"].tolist(), strict=True))
     table = pd.read_parquet(f"{trained.url}/predictions.parquet").query("split == 'test'")

@@ -216,10 +216,9 @@ def test_parts_that_do_not_fit_each_other_are_refused(
 
 @pytest.mark.parametrize(("source", "task"), [("curve", "classify"), ("digits", "regress")])
 def test_a_task_that_reads_other_columns_is_refused(digits: Recipe, source: str, task: str) -> None:
-    from datasets.shards import open_dataset
 
     recipe = digits.override({"data.source": source, "phases.0.task": task})
-    manifest = open_dataset(build.data_url(recipe.data)).manifest
+    manifest = build.dataset(recipe.data).manifest
     with pytest.raises(Refusal) as caught:
         build.shape(recipe, manifest)
     assert caught.value.path == "phases.0.task" and manifest.name in str(caught.value)
