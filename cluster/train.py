@@ -19,6 +19,7 @@ from cluster.session import STOP, Local, choose_device, set_threads, stopping_on
 from datasets import order, store
 from datasets.card import card, examples
 from datasets.order import Plan
+from datasets.packed import leaks
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from trainers import build, checkpoint, feed, resume, summary
@@ -58,6 +59,7 @@ def train(
     place = choose_place(recipe)
     recipe = _resolved(recipe)
     dataset = feed.dataset(recipe.data)
+    leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
     plans = plans_of(recipe, dataset, place.workers)
     digest = dataset.manifest.digest
     folder = run_folder(recipe, digest, out)

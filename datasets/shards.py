@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from datasets.packed import folds, records
 from datasets.packed import manifest as manifests
-from datasets.packed import records
 from datasets.packed.columns import Array, ColumnType
 from datasets.packed.manifest import Manifest, RecordBatch, Shard, Split
 from datasets.packed.records import Ragged
@@ -16,7 +16,16 @@ from datasets.packing.writing import write
 from datasets.pictures.decode import Channels, Undecodable, decode
 from datasets.refusal import Refusal
 
-__all__ = ["Dataset", "Manifest", "RecordBatch", "Shard", "Split", "open_dataset", "write"]
+__all__ = [
+    "Dataset",
+    "Manifest",
+    "RecordBatch",
+    "Shard",
+    "Split",
+    "open_dataset",
+    "open_fold",
+    "write",
+]
 
 
 class Dataset:
@@ -53,9 +62,9 @@ class Dataset:
 
     def _index(self, split: str) -> Shelf | None:
         index = self.manifest.split(split).index
-        if index is None:
+        if not index:
             return None
-        return Shelf(self.url, self.manifest, [index], indexed(self.manifest.columns))
+        return Shelf(self.url, self.manifest, index, indexed(self.manifest.columns))
 
     def picture(self, split: str, row: int) -> Array:
         """One picture as it is stored, (H, W, C) uint8. Raises Refusal where it does not decode."""
@@ -95,3 +104,11 @@ def indexed(columns: Mapping[str, str]) -> dict[str, str]:
 def open_dataset(url: str) -> Dataset:
     """Reads the manifest alone. Raises Refusal where there is none, or it is not true."""
     return Dataset(url, manifests.read(url))
+
+
+def open_fold(url: str, fold: int | None) -> Dataset:
+    """As `open_dataset`, with `fold` as val and the others as train where the set is packed in folds.
+
+    Raises Refusal where it has no such fold, or has folds and none is named.
+    """
+    return Dataset(url, folds.view(manifests.read(url), fold))

@@ -9,7 +9,7 @@ from datasets.packed.columns import Array
 from datasets.refusal import Refusal
 from datasets.sampling.mixture import Mixture
 from datasets.sampling.samplers import Sampler
-from datasets.shards import Dataset, open_dataset
+from datasets.shards import Dataset, open_fold
 from trainers import rooms
 from trainers.build import Shape, on_part
 from trainers.recipe import Data, Ingredient, Recipe
@@ -87,7 +87,7 @@ def mixing(recipe: Recipe, index: int, shape: Shape) -> Mixing | None:
 
 
 def _opened(origin: Data | Ingredient, data: Data) -> Dataset:
-    return open_dataset(url_of(origin, data))
+    return open_fold(url_of(origin, data), data.fold)
 
 
 def url_of(origin: Data | Ingredient, data: Data) -> str:
@@ -95,9 +95,14 @@ def url_of(origin: Data | Ingredient, data: Data) -> str:
     if origin.url is not None:
         return origin.url
     assert origin.source is not None
-    fractions = {k: v for k, v in (("val", data.splits.val), ("test", data.splits.test)) if v}
+    splits = data.splits
+    shares = {"val": 0.0 if splits.folds else splits.val, "test": splits.test}
     return pack.ensure(
-        origin.source.name, origin.source.arguments, fractions=fractions, seed=data.splits.seed
+        origin.source.name,
+        origin.source.arguments,
+        fractions={name: share for name, share in shares.items() if share},
+        folds=splits.folds or 0,
+        seed=splits.seed,
     )
 
 

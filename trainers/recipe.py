@@ -71,8 +71,11 @@ class EvalView(Frozen):
 class Splits(Frozen):
     """Stratified shares of a source without official splits, drawn by their own seed."""
 
-    val: Probability = 0.15
+    val: Probability = Field(0.15, description="not where there are folds")
     test: Probability = 0.15
+    folds: int | None = Field(
+        None, ge=2, description="parts in place of train and val; data.fold is the one that is val"
+    )
     seed: NonNegativeInt = 0
 
 
@@ -128,6 +131,12 @@ class Data(Frozen):
     train: View = View()
     eval: EvalView = EvalView()
     splits: Splits = Splits()
+    fold: NonNegativeInt | None = Field(
+        None, description="of a set in folds: this one is val, the others are train"
+    )
+    allow_leaks: list[Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]] = Field(
+        [], description="pairs of splits, as train/test, that may share pictures"
+    )
     size: PositiveInt | None = Field(None, description="pixels a side given to the model", le=4096)
     mean: list[float] | None = None
     std: list[PositiveFloat] | None = None
@@ -140,6 +149,13 @@ class Data(Frozen):
             )
         if self.mixture and self.order:
             raise ValueError("a mixture has an order of its own: leave out order")
+        return self
+
+    @model_validator(mode="after")
+    def _known_fold(self) -> Data:
+        # A url's folds are known when it is opened.
+        if self.fold is not None and self.source and self.fold >= (self.splits.folds or 0):
+            raise ValueError(f"fold {self.fold} is none of splits.folds={self.splits.folds}")
         return self
 
 
@@ -322,7 +338,7 @@ class Recipe(Frozen):
             del tree[key]
         for key in ("every_steps", "every_seconds", "last"):
             del tree["keep"][key]
-        for key in ("source", "url", "mixture", "splits", "ledger"):
+        for key in ("source", "url", "mixture", "splits", "ledger", "allow_leaks"):
             del tree["data"][key]
         # What is left out is left out, or every new key would make every old run another one.
         text = json.dumps({**_told(tree), "digest": digest}, sort_keys=True, separators=(",", ":"))

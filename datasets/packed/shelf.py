@@ -162,7 +162,7 @@ class Shelf:
         shard, place = self.places[number]
         batch = shard.batches[place]
         return self._cache.mapped(
-            f"{self.manifest.digest}/{shard.path}/{batch.offset}",
+            f"{self.manifest.stored}/{shard.path}/{batch.offset}",
             batch.length,
             batch.checksum,
             lambda: self._ranges.read(shard.path, batch.offset, batch.length),

@@ -188,7 +188,7 @@ def test_a_damaged_picture_is_named(source: Source, tmp_path: Path) -> None:
             found = real(data, options, channels)  # type: ignore[arg-type]
             return prepare.Prepared(b"\xff\xd8" + found.data[:20], *astuple(found)[1:])
 
-        patch.setattr("datasets.packing.encoded.prepare", spoilt)
+        patch.setattr("datasets.packing.jobs.prepare", spoilt)
         write(source, url)
     with pytest.raises(Refusal, match="the picture with id"):
         train(shards.open_dataset(url))
