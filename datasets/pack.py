@@ -161,7 +161,13 @@ def _refuse_runner(runner: Runner | None, source_name: str) -> None:
 
 
 def ensure(
-    source: str, args: Arguments, *, fractions: Mapping[str, float], seed: int, folds: int = 0
+    source: str,
+    args: Arguments,
+    *,
+    fractions: Mapping[str, float],
+    seed: int,
+    folds: int = 0,
+    raw: int | None = None,
 ) -> str:
     """The URL of the packed source in the cache folder; packs it at the first call.
 
@@ -177,6 +183,7 @@ def ensure(
         "files": _fingerprint(complete),
         "fractions": dict(fractions),
         "folds": folds,
+        "raw": raw,
         "seed": seed,
     }
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
@@ -185,8 +192,8 @@ def ensure(
         temporary = folder.parent / f"{store.TEMPORARY}{uuid.uuid4().hex}"
         try:
             workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-            cut: Any = {"splits": fractions, "folds": folds, "seed": seed}
-            pack(source, args, str(temporary), **cut, workers=workers)
+            told: Any = {"splits": fractions, "folds": folds, "seed": seed, "raw": raw}
+            pack(source, args, str(temporary), **told, workers=workers)
             _publish(temporary, folder)
         finally:
             store.remove(str(temporary))

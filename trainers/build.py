@@ -60,6 +60,8 @@ def data_url(data: Data) -> str:
         fractions={name: share for name, share in shares.items() if share},
         folds=splits.folds or 0,
         seed=splits.seed,
+        # Frames show parts of pictures in files: who asks for one keeps small pictures in files too.
+        raw=0 if data.train.frame or data.eval.frame else None,
     )
 
 
