@@ -100,9 +100,11 @@ def url_of(origin: Data | Ingredient, data: Data) -> str:
     return pack.ensure(
         origin.source.name,
         origin.source.arguments,
-        fractions={name: share for name, share in shares.items() if share},
+        fractions={name: share for name, share in shares.items() if share != 0},
         folds=splits.folds or 0,
         seed=splits.seed,
+        # Frames show parts of pictures in files: who asks for one keeps small pictures in files too.
+        raw=0 if data.train.frame or data.eval.frame else None,
     )
 
 

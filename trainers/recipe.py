@@ -71,8 +71,10 @@ class EvalView(Frozen):
 class Splits(Frozen):
     """Stratified shares of a source without official splits, drawn by their own seed."""
 
-    val: Probability = Field(0.15, description="not where there are folds")
-    test: Probability = 0.15
+    val: Probability | None = Field(
+        None, description="default .15 where the source has none; not where there are folds"
+    )
+    test: Probability | None = Field(None, description="default .15 where the source has none")
     folds: int | None = Field(
         None, ge=2, description="parts in place of train and val; data.fold is the one that is val"
     )
