@@ -159,6 +159,7 @@ def _foreknown(
     """Files that tell of the model and the data; a `Refusal` where they do not fit each other."""
     shape = build.shape(recipe, dataset.manifest)
     described = describe(recipe, shape)
+    build.try_transforms(recipe, shape)
     weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
     described["load"] = loading_lines(recipe, shape, weights)
     _check_weights(recipe, shape, plans, dataset.manifest.digest, parent)

@@ -56,6 +56,7 @@ class Inputs:
         return x.mul_(self.scale).add_(self.shift)
 
     def ready(self, batch: Batch) -> Batch:
-        """The batch on the device, its pictures made floats."""
+        """The batch on the device, all views of its pictures made floats."""
         batch = batch.to(self.device)
-        return Batch({**batch.columns, "image": self(batch["image"])}, batch.key, batch.weightless)
+        views = {name: self(image) for name, image in batch.pictures.items()}
+        return Batch({**batch.columns, **views}, batch.key, batch.weightless)

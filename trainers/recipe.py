@@ -47,6 +47,11 @@ class View(Frozen):
         description="the part that is shown, of pictures in files; default random_resized_crop",
     )
     transforms: list[TransformPart] = []
+    views: PositiveInt | None = Field(
+        None,
+        description="how often each picture is shown, with draws of its own: image, image_2, ...; default 1",
+        le=16,
+    )
 
 
 class EvalView(Frozen):
@@ -163,6 +168,9 @@ class Scale(Frozen):
     threads: PositiveInt | None = None
     readers: PositiveInt | None = Field(
         None, description="threads of a worker that decode pictures; default its share of the cores"
+    )
+    decoded_bytes: NonNegativeInt = Field(
+        0, description="splits whose pictures are no larger stay decoded in each worker's memory"
     )
     deterministic: bool = False
 
