@@ -20,7 +20,7 @@ CONTAINERS = frozenset(
     f"{V2}{n}" for n in ("Compose", "RandomApply", "RandomChoice", "RandomOrder")
 )
 # What takes or gives something else than one picture of uint8, whatever its arguments.
-_NOT_OF_A_PICTURE = {
+NOT_OF_A_PICTURE = {
     "CutMix", "MixUp", "FiveCrop", "TenCrop", "Lambda", "LinearTransformation", "Normalize", "RandomIoUCrop", "ToDtype",
     "ClampBoundingBoxes", "ClampKeyPoints", "ConvertBoundingBoxFormat", "ConvertImageDtype", "SanitizeBoundingBoxes",
     "SanitizeKeyPoints", "SetClampingMode", "Transform", "UniformTemporalSubsample", "GaussianNoise",
@@ -51,14 +51,14 @@ def v2() -> dict[str, Arguments]:
         if isinstance(node, ast.ImportFrom)
         for alias in node.names
     }
-    wanted = sorted((classes.keys() & public) - _NOT_OF_A_PICTURE)
+    wanted = sorted((classes.keys() & public) - NOT_OF_A_PICTURE)
     return {f"{V2}{name}": _arguments(name, classes) for name in wanted}
 
 
 def check_v2(name: str, arguments: Mapping[str, object], path: str) -> None:
     """Refuse a name that torchvision does not have, and arguments that are not its own."""
     if name not in v2():
-        other = name.removeprefix(V2) in _NOT_OF_A_PICTURE
+        other = name.removeprefix(V2) in NOT_OF_A_PICTURE
         raise Refusal(
             f"'{name}' is no transform of one picture"
             if other
