@@ -160,6 +160,7 @@ def _foreknown(
     for index in range(len(recipe.phases)):
         feed.mixing(recipe, index, shape)
     described = describe(recipe, shape)
+    build.try_transforms(recipe, shape)
     weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
     described["load"] = loading_lines(recipe, shape, weights)
     _check_weights(recipe, shape, plans, dataset.manifest.digest, parent)

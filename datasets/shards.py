@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,6 +16,8 @@ from datasets.packed.shelf import Books, Shelf
 from datasets.packing.writing import write
 from datasets.pictures.decode import Channels, Undecodable, decode
 from datasets.refusal import Refusal
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "Dataset",
@@ -35,6 +38,7 @@ class Dataset:
         self.url, self.manifest = url, manifest
         self._loaded: dict[str, dict[str, Array]] = {}
         self._shelves: dict[str, Shelf] = {}
+        self._decoded: dict[str, dict[int, Array] | None] = {}
 
     def shelf(self, split: str) -> Books:
         """Rows of a split by their number. Raises Refusal for an unknown split."""
@@ -65,6 +69,24 @@ class Dataset:
         if not index:
             return None
         return Shelf(self.url, self.manifest, index, indexed(self.manifest.columns))
+
+    def decoded(self, split: str, budget: int) -> dict[int, Array] | None:
+        """Where a split's pictures stay decoded, by row; None where `budget` bytes do not hold them all, with a warning."""
+        if not budget:
+            return None
+        if split not in self._decoded:
+            columns = self.columns(split)
+            needed = int((columns["height"] * columns["width"]).sum()) * self.manifest.shape[2]
+            self._decoded[split] = {} if needed <= budget else None
+            if needed > budget:
+                logger.warning(
+                    "decoded, the pictures of split '%s' have %d bytes, more than "
+                    "scale.decoded_bytes=%d: none are kept",
+                    split,
+                    needed,
+                    budget,
+                )
+        return self._decoded[split]
 
     def picture(self, split: str, row: int) -> Array:
         """One picture as it is stored, (H, W, C) uint8. Raises Refusal where it does not decode."""

@@ -72,7 +72,7 @@ def sampler(recipe: Recipe, index: int, dataset: Dataset) -> Sampler:
 
 def mixing(recipe: Recipe, index: int, shape: Shape) -> Mixing | None:
     """CutMix and MixUp of a phase, or None. Raises Refusal where there are no classes to mix."""
-    parts = recipe.phase_data(index).train.mix
+    parts = recipe.phase_data(index).train.mix or []
     if not parts:
         return None
     if not shape.classes:
