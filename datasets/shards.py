@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from datasets import store
+from datasets.fetching.ranges import Stats
 from datasets.packed import manifest as manifests
 from datasets.packed import records
 from datasets.packed.columns import Array, ColumnType
@@ -20,10 +22,14 @@ __all__ = ["Dataset", "Manifest", "RecordBatch", "Shard", "Split", "open_dataset
 
 
 class Dataset:
-    """A packed data set, opened: its manifest, and rows that are read when first asked for."""
+    """A packed data set, opened: its manifest, and rows that are read when first asked for.
+
+    `stats` counts what was fetched for it, over all splits; None for a local one.
+    """
 
     def __init__(self, url: str, manifest: Manifest) -> None:
         self.url, self.manifest = url, manifest
+        self.stats = Stats() if store.is_remote(url) else None
         self._loaded: dict[str, dict[str, Array]] = {}
         self._shelves: dict[str, Shelf] = {}
 
@@ -31,7 +37,7 @@ class Dataset:
         """Rows of a split by their number. Raises Refusal for an unknown split."""
         if split not in self._shelves:
             shards = self.manifest.split(split).shards
-            self._shelves[split] = Shelf(self.url, self.manifest, shards)
+            self._shelves[split] = Shelf(self.url, self.manifest, shards, stats=self.stats)
         return self._shelves[split]
 
     def columns(self, split: str) -> dict[str, Array]:
@@ -55,7 +61,8 @@ class Dataset:
         index = self.manifest.split(split).index
         if index is None:
             return None
-        return Shelf(self.url, self.manifest, [index], indexed(self.manifest.columns))
+        columns = indexed(self.manifest.columns)
+        return Shelf(self.url, self.manifest, [index], columns, stats=self.stats)
 
     def picture(self, split: str, row: int) -> Array:
         """One picture as it is stored, (H, W, C) uint8. Raises Refusal where it does not decode."""
