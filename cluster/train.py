@@ -16,7 +16,7 @@ from cluster import workers
 from cluster.environment import environment
 from cluster.lock import Lock
 from cluster.session import STOP, Local, choose_device, set_threads, stopping_on_signals
-from datasets import order, store
+from datasets import order, store, stream
 from datasets.card import card, examples
 from datasets.order import Plan
 from datasets.refusal import Refusal
@@ -142,13 +142,14 @@ def _resolved(recipe: Recipe) -> Recipe:
 
 
 def plans_of(recipe: Recipe, dataset: Dataset, world: int) -> list[Plan]:
-    """The order of every phase; refuses more workers than lanes before any is started."""
+    """The order of every phase; refuses more workers than lanes, or lanes than the cache can serve, before any is started."""
     plans = []
     rows = dataset.manifest.split("train").rows
     for index in range(len(recipe.phases)):
         data = recipe.phase_data(index)
         plan = Plan(rows, data.batch, data.lanes or min(data.batch, 64), data.tail)
         order.slots(plan, 0, world)
+        stream.check_lanes(dataset, "train", plan)
         plans.append(plan)
     return plans
 

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datasets import lines, order
+from datasets import lines, order, store
 from datasets.batch import Batch
 from datasets.frames import Frame
 from datasets.gather import Decoded, Gatherer, Held, Order
 from datasets.order import Plan
+from datasets.packed.shelf import cache_bytes
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from datasets.transforms import Transform
@@ -63,8 +64,7 @@ AS_STORED = View()
 class TrainStream:
     """This rank's part of every global batch. Position is one integer: `epoch(..., start=step)`.
 
-    Raises Refusal when there are more ranks than lanes, and for a split that is too large to be
-    permuted whole.
+    Raises Refusal when there are more ranks than lanes, and for what `check_lanes` and the view refuse.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class TrainStream:
         self.split = dataset.manifest.split(split)
         if plan.rows != self.split.rows:
             raise ValueError(f"a plan of {plan.rows} rows for a split of {self.split.rows}")
+        check_lanes(dataset, split, plan)
         self._gatherer = view.gatherer(dataset, split)
 
     def __len__(self) -> int:
@@ -105,6 +106,28 @@ class TrainStream:
             if weightless:
                 rows = line.rows(step)[:1]
             yield Order(rows, keys, frame, order.extended(root, step), weightless)
+
+
+def check_lanes(dataset: Dataset, split: str, plan: Plan) -> None:
+    """Refuse a remote set whose lanes read from more shards at a time than the host's cache holds.
+
+    Every record batch would be fetched anew for each of its rows. Of all lanes, whatever the number of hosts: a recipe
+    that one place takes, every place takes.
+    """
+    window = lines.window_bytes(dataset.manifest.split(split))
+    if not store.is_remote(dataset.url) or not window:
+        return
+    budget, needed = cache_bytes(), plan.lanes * window
+    if needed > budget:
+        most = budget // window
+        fewer = f"use data.lanes={most} or less, or " if most else ""
+        raise Refusal(
+            f"{plan.lanes} lanes read windows of {window} bytes each at a time, {needed} in all, "
+            f"and the host's cache holds {budget}",
+            path="data.lanes",
+            value=plan.lanes,
+            remedy=f"{fewer}set MANTA_CACHE_BYTES={needed} or more",
+        )
 
 
 class EvalStream:
