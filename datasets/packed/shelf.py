@@ -153,7 +153,13 @@ class Shelf:
             asked = True
             return self._ranges.read(shard.path, batch.offset, batch.length)
 
-        message = self._cache.mapped(*self._entry(number), fetch)
+        key, length, checksum = self._entry(number)
+        try:
+            message = self._cache.mapped(key, length, checksum, fetch)
+        except Refusal as refusal:
+            if refusal.path == key:  # the cache's name of it says little to people
+                refusal.path = store.join(self.url, shard.path)
+            raise
         self._stats.count(found=not asked)
         return message
 
