@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from datasets import store
+from datasets.fetching.ranges import Stats
 from datasets.packed import folds, records
 from datasets.packed import manifest as manifests
 from datasets.packed.columns import Array, ColumnType
@@ -32,10 +34,14 @@ __all__ = [
 
 
 class Dataset:
-    """A packed data set, opened: its manifest, and rows that are read when first asked for."""
+    """A packed data set, opened: its manifest, and rows that are read when first asked for.
+
+    `stats` counts what was fetched for it, over all splits; None for a local one.
+    """
 
     def __init__(self, url: str, manifest: Manifest) -> None:
         self.url, self.manifest = url, manifest
+        self.stats = Stats() if store.is_remote(url) else None
         self._loaded: dict[str, dict[str, Array]] = {}
         self._shelves: dict[str, Shelf] = {}
         self._decoded: dict[str, dict[int, Array] | None] = {}
@@ -44,7 +50,7 @@ class Dataset:
         """Rows of a split by their number. Raises Refusal for an unknown split."""
         if split not in self._shelves:
             shards = self.manifest.split(split).shards
-            self._shelves[split] = Shelf(self.url, self.manifest, shards)
+            self._shelves[split] = Shelf(self.url, self.manifest, shards, stats=self.stats)
         return self._shelves[split]
 
     def columns(self, split: str) -> dict[str, Array]:
@@ -68,7 +74,8 @@ class Dataset:
         index = self.manifest.split(split).index
         if not index:
             return None
-        return Shelf(self.url, self.manifest, index, indexed(self.manifest.columns))
+        columns = indexed(self.manifest.columns)
+        return Shelf(self.url, self.manifest, index, columns, stats=self.stats)
 
     def decoded(self, split: str, budget: int) -> dict[int, Array] | None:
         """Where a split's pictures stay decoded, by row; None where `budget` bytes do not hold them all, with a warning."""

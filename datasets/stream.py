@@ -17,6 +17,7 @@ from datasets.decoding import Decoding
 from datasets.foreign.pool import pools
 from datasets.frames import Frame
 from datasets.gather import Ahead, Gatherer, Held, HeldRows, Order
+from datasets.packed.shelf import cache_bytes
 from datasets.refusal import Refusal
 from datasets.sampling.lines import Line
 from datasets.sampling.samplers import Sampler
@@ -75,7 +76,8 @@ class TrainStream:
     """This rank's part of every global batch. Position is one integer: `epoch(..., start=step)`.
 
     With `guests` each batch begins with the row of the slot before this rank's first, for who mixes samples (mixing.py); a
-    rank that is alone needs none. Raises Refusal when there are more ranks than lanes.
+    rank that is alone needs none. Raises Refusal when there are more ranks than lanes, and for what `check_lanes`
+    and the view refuse.
     """
 
     def __init__(
@@ -94,6 +96,7 @@ class TrainStream:
         self.plan, self.guests = sampler.plan, guests and world > 1
         self.num_transforms = len(view.transforms)
         order.slots(self.plan, rank, world)  # refuses too many ranks before anything is read
+        check_lanes(dataset, sampler)
         self._gatherer = view.gatherer(dataset, split)
 
     def __len__(self) -> int:
@@ -126,6 +129,25 @@ class TrainStream:
             first, _ = order.slots(self.plan, self.rank, self.world, self.plan.rows_at(step))
             found = np.roll(line.rows(step), -first)
         return found[-1:]
+
+
+def check_lanes(dataset: Dataset, sampler: Sampler) -> None:
+    """Refuse a remote set whose lanes read from more shards at a time than the host's cache holds.
+
+    Every record batch would be fetched anew for each of its rows. Of all lanes, whatever the number of hosts: a recipe
+    that one place takes, every place takes.
+    """
+    budget, needed, lanes = cache_bytes(), sampler.window_bytes, sampler.plan.lanes
+    if dataset.stats is not None and needed > budget:  # of a remote set
+        most = budget * lanes // needed
+        fewer = f"use data.lanes={most} or less, or " if most else ""
+        raise Refusal(
+            f"{lanes} lanes read windows of {needed // lanes} bytes each at a time, {needed} in all, "
+            f"and the host's cache holds {budget}",
+            path="data.lanes",
+            value=lanes,
+            remedy=f"{fewer}set MANTA_CACHE_BYTES={needed} or more",
+        )
 
 
 class EvalStream:
