@@ -16,6 +16,9 @@ from numpy.typing import NDArray
 Offsets: TypeAlias = NDArray[np.uint32]
 Box: TypeAlias = tuple[int, int, int, int]  # top, left, height, width in pixels
 
+# Pixels across. Of 64 a random crop decodes .55 of a picture instead of .51, in 7 % more time; of 16 no less time than of 32,
+# for each restart costs some, and more bytes (.969, .976 and .989 of the untouched file for 64, 32, 16).
+_TILE = 32
 _RIM = 2  # pixels beyond a box that chroma upsampling looks at
 _SOF0, _SOF1, _DRI, _SOS, _EOI = 0xC0, 0xC1, 0xDD, 0xDA, 0xD9
 _KINDS = np.arange(0xD0, 0xD8, dtype=np.uint8)
@@ -79,9 +82,9 @@ def layout(data: bytes | memoryview) -> Layout | None:
     return None
 
 
-def best_interval(width: int, mcu_width: int, wanted: int = 4) -> int:
-    """MCUs a tile: the divisor of a row's MCUs that is nearest to `wanted`, the larger of two."""
-    row = -(-width // mcu_width)
+def best_interval(width: int, mcu_width: int) -> int:
+    """MCUs a tile: the divisor of a row's MCUs that comes nearest to tiles of 32 pixels, the larger of two."""
+    row, wanted = -(-width // mcu_width), _TILE // mcu_width
     divisors = [n for n in range(1, row + 1) if row % n == 0]
     return min(divisors, key=lambda n: (abs(n - wanted), -n))
 
