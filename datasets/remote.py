@@ -98,7 +98,8 @@ class Remote:
         with explained("looked at", self.url):
             if found := self._object():
                 bucket, key = found
-                return bucket.exists(key)
+                if bucket.holds(key):
+                    return True
             return bool(self.system.exists(self.path))
 
     def _object(self) -> tuple[Objects, str] | None:

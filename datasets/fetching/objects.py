@@ -28,23 +28,17 @@ class Objects:
         except Exception as error:
             raise _of_the_system(error) from error
 
-    def exists(self, key: str) -> bool:
-        """Whether it is an object, or a folder that holds one."""
+    def holds(self, key: str) -> bool:
+        """Whether there is an object of that name; a folder is none."""
         import obstore
 
         try:
             obstore.head(self._store, key)
         except Exception as error:
-            if not isinstance(absent := _of_the_system(error), FileNotFoundError):
-                raise absent from error
-        else:
-            return True
-        try:
-            return any(obstore.list(self._store, prefix=f"{key}/", chunk_size=1))
-        except Exception as error:
-            if isinstance(other := _of_the_system(error), FileNotFoundError):
-                return False  # there is no such bucket
-            raise other from error
+            if isinstance(found := _of_the_system(error), FileNotFoundError):
+                return False
+            raise found from error
+        return True
 
 
 def place(url: str) -> tuple[Objects, str] | None:
