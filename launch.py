@@ -88,9 +88,25 @@ def verb(
 def pack(
     source: Annotated[str, typer.Argument(help="a source, as name or name:path")],
     url: Annotated[str, typer.Argument(help="a folder, local or s3://")],
-    val: Annotated[float, typer.Option(help="share of the rows for validation")] = 0.15,
+    val: Annotated[
+        float, typer.Option(help="share of the rows for validation; none with --folds")
+    ] = 0.15,
     test: Annotated[float, typer.Option(help="share of the rows for the test")] = 0.15,
+    folds: Annotated[
+        int, typer.Option(help="parts in place of train and val; data.fold then says which is val")
+    ] = 0,
     seed: Annotated[int, typer.Option(help="decides splits and row order")] = 0,
+    raw: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="store pixels of this side [where all pictures have one size up to 64]"
+        ),
+    ] = None,
+    no_raw: Annotated[bool, typer.Option("--no-raw", help="keep small pictures in files")] = False,
+    extra: Annotated[
+        list[str] | None,
+        typer.Option(help="add altered copies to train: rotate:45, mirror, crop:0.667; repeatable"),
+    ] = None,
     tile: Annotated[
         bool | None,
         typer.Option(
@@ -108,11 +124,15 @@ def pack(
     leave_out: Annotated[
         bool, typer.Option("--leave-out", help="leave out pictures that do not decode, by name")
     ] = False,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="pack on the Ray cluster of RAY_ADDRESS, or a local Ray")
+    ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Pack a source into Arrow shards with a manifest. Interrupted, it goes on where it stopped."""
     from datasets import pack as packing
+    from datasets.packed import leaks
     from datasets.pictures.prepare import Options
     from datasets.progress import shown
     from trainers.part import SourcePart
@@ -120,24 +140,37 @@ def pack(
     part = SourcePart.model_validate(source)
     arguments = part.checked("source")
     name = arguments.pop("name")
+    shares = {"val": 0.0 if folds else val, "test": test}
+    runner = None
+    if ray:
+        from cluster.packing import everywhere, on_ray
+
+        arguments, url, runner = everywhere(arguments), everywhere({"url": url})["url"], on_ray()
     with shown(f"pack {name}") as progress:
         manifest = packing.pack(
             name,
             arguments,
             url,
-            splits={split: share for split, share in (("val", val), ("test", test)) if share},
+            splits={split: share for split, share in shares.items() if share},
+            folds=folds,
             seed=seed,
             name=name,
             options=Options(tile, longest, shorter, quality),
+            raw=0 if no_raw else raw,
+            extras=extra or (),
             workers=workers or os.cpu_count() or 1,
+            runner=runner,
             leave_out=leave_out,
             progress=progress,
         )
     rows = {split: found.rows for split, found in manifest.splits.items()}
     stored = manifest.packed.get("pictures", {})
     left_out = manifest.packed.get("left_out", [])
-    told = {"url": url, "rows": rows, "digest": manifest.digest}
-    _tell(as_json, {**told, "pictures": stored, "left_out": left_out}, url)
+    for leak in leaks.of(manifest):
+        sys.stderr.write(f"warning: {leak}: training refuses this without data.allow_leaks\n")
+    told = {"url": url, "rows": rows, "digest": manifest.digest, "pictures": stored}
+    known = manifest.packed.get("leaks", [])
+    _tell(as_json, {**told, "left_out": left_out, "leaks": known}, url)
 
 
 @verb(

@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.clock import ratios
 from benchmarks.reading import Reading, summed_up
 from datasets import store
-from trainers import build
+from trainers import feed
 from trainers.recipe import Recipe
 from trainers.rooms import ROOT
 
@@ -29,7 +29,7 @@ RECIPE = "recipes/digits.yaml"
 def run(rounds: int | None = None) -> list[Reading]:
     """Wall and CPU seconds of both, and their paired ratios."""
     recipe = Recipe.load(str(ROOT / RECIPE))
-    url = str(store.path_of(build.data_url(recipe.data)).absolute())
+    url = str(store.path_of(feed.url_of(recipe.data, recipe.data)).absolute())
     with tempfile.TemporaryDirectory(prefix="manta-bench-") as name:
         ours: list[dict[str, Any]] = []
         theirs: list[dict[str, Any]] = []

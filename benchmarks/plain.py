@@ -20,8 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from datasets import order
 from datasets.order import Plan
-from datasets.shards import open_dataset
-from trainers import build
+from trainers import build, feed
 from trainers.recipe import Recipe
 
 
@@ -29,7 +28,7 @@ def loop(
     recipe: Recipe, *, rank: int = 0, world: int = 1, log_every: int = 50
 ) -> Callable[[], Tensor]:
     """A function that takes one training step and gives its loss; in a process group the loop is DDP's."""
-    dataset = open_dataset(build.data_url(recipe.data))
+    dataset = feed.dataset(recipe.data)
     columns = dataset.columns("train")
     images, labels, ids = columns["image"], columns["label"], columns["id"]
     shape = build.shape(recipe, dataset.manifest)

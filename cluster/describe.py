@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from datasets.refusal import Refusal
-from datasets.shards import open_dataset
-from trainers import build
+from trainers import build, feed
 from trainers.build import Shape
 from trainers.describe import describe as count
 from trainers.recipe import Recipe
@@ -20,7 +19,7 @@ def describe(recipe: Recipe, *, classes: int | None = None) -> dict[str, Any]:
 
 def shape_of(recipe: Recipe, classes: int | None) -> Shape:
     try:
-        manifest = open_dataset(build.data_url(recipe.data)).manifest
+        manifest = feed.dataset(recipe.data).manifest
         shape = build.shape(recipe, manifest)
     except Refusal:
         if classes is None:

@@ -114,10 +114,11 @@ def _workers(recipe: Recipe) -> str:
 
 def _data(recipe: Recipe) -> str:
     from cluster.train import choose_place, plans_of
-    from datasets.shards import open_dataset
-    from trainers import build
+    from datasets.packed import leaks
+    from trainers import feed
 
-    dataset = open_dataset(build.data_url(recipe.data))
+    dataset = feed.dataset(recipe.data)
+    leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
     plans = plans_of(recipe, dataset, choose_place(recipe).workers)
     rows = {split: found.rows for split, found in dataset.manifest.splits.items()}
     return f"{dataset.url}: {rows}, {plans[0].steps} steps an epoch"

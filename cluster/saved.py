@@ -16,11 +16,9 @@ from cluster.run import Run
 from cluster.session import choose_device
 from datasets import store
 from datasets.frames import Frame
-from datasets.order import Plan
 from datasets.pictures import decode
 from datasets.refusal import Refusal
-from datasets.shards import open_dataset
-from trainers import build, checkpoint, evaluation
+from trainers import build, checkpoint, evaluation, feed
 from trainers.build import Shape
 from trainers.describe import without_weights
 from trainers.engine import uses_bf16
@@ -119,7 +117,7 @@ class Saved:
     def evaluate(self, split: str) -> tuple[dict[str, list[Finding]], evaluation.Predictions]:
         """Findings of the recipe's evaluators on a split, and its predictions."""
         recipe = self.run.recipe
-        dataset = open_dataset(build.data_url(recipe.data))
+        dataset = feed.dataset(recipe.data)
         dataset.manifest.split(split)
         known = self.run.json("data.json").get("digest")
         if known and known != dataset.manifest.digest:
@@ -132,9 +130,7 @@ class Saved:
         device = choose_device(recipe.scale)
         network = self.model().to(device)
         index = len(recipe.phases) - 1
-        data = recipe.phase_data(index)
-        rows = dataset.manifest.split("train").rows
-        plan = Plan(rows, data.batch, data.lanes or min(data.batch, 64), data.tail)
+        plan = feed.sampler(recipe, index, dataset).plan
         stage = Stage(
             recipe, index, network, plan=plan, device=device, bf16=uses_bf16(recipe, device)
         )

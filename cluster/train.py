@@ -19,9 +19,10 @@ from cluster.session import STOP, Local, choose_device, set_threads, stopping_on
 from datasets import order, store
 from datasets.card import card, examples
 from datasets.order import Plan
+from datasets.packed import leaks
 from datasets.refusal import Refusal
-from datasets.shards import Dataset, open_dataset
-from trainers import build, checkpoint, resume, summary
+from datasets.shards import Dataset
+from trainers import build, checkpoint, feed, resume, summary
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
 from trainers.engine import fit, uses_bf16
@@ -57,7 +58,8 @@ def train(
     preview(recipe)
     place = choose_place(recipe)
     recipe = _resolved(recipe)
-    dataset = open_dataset(build.data_url(recipe.data))
+    dataset = feed.dataset(recipe.data)
+    leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
     plans = plans_of(recipe, dataset, place.workers)
     digest = dataset.manifest.digest
     folder = run_folder(recipe, digest, out)
@@ -132,6 +134,7 @@ def run_folder(recipe: Recipe, digest: str, out: str | None) -> str:
 def _resolved(recipe: Recipe) -> Recipe:
     """Relative paths made absolute on the driver: workers have other working directories."""
     paths = {"data.url": recipe.data.url}
+    paths |= {f"data.mixture.{n}.url": one.url for n, one in enumerate(recipe.data.mixture or ())}
     paths |= {f"phases.{index}.init": phase.init for index, phase in enumerate(recipe.phases)}
     changes = {
         path: str(store.path_of(url).expanduser().absolute())
@@ -143,13 +146,9 @@ def _resolved(recipe: Recipe) -> Recipe:
 
 def plans_of(recipe: Recipe, dataset: Dataset, world: int) -> list[Plan]:
     """The order of every phase; refuses more workers than lanes before any is started."""
-    plans = []
-    rows = dataset.manifest.split("train").rows
-    for index in range(len(recipe.phases)):
-        data = recipe.phase_data(index)
-        plan = Plan(rows, data.batch, data.lanes or min(data.batch, 64), data.tail)
+    plans = [sampler.plan for sampler in feed.samplers(recipe, dataset)]
+    for plan in plans:
         order.slots(plan, 0, world)
-        plans.append(plan)
     return plans
 
 
@@ -158,6 +157,8 @@ def _foreknown(
 ) -> dict[str, bytes]:
     """Files that tell of the model and the data; a `Refusal` where they do not fit each other."""
     shape = build.shape(recipe, dataset.manifest)
+    for index in range(len(recipe.phases)):
+        feed.mixing(recipe, index, shape)
     described = describe(recipe, shape)
     weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
     described["load"] = loading_lines(recipe, shape, weights)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -15,15 +15,21 @@ class Batch:
     """Columns of one length: `image` (B, H, W, C) uint8, `label` (B,) int64, `id` (B,) int64, ...
 
     `key` is the root of what is drawn for the whole batch; it is the same on every rank. A
-    `weightless` batch keeps a rank in step that has no sample of its own: its row counts nothing.
+    `weightless` batch keeps a rank in step that has no sample of its own: its row counts nothing. The first row of a batch
+    with a `guest` is another rank's: the partner that the first slot is mixed with.
     """
 
     columns: dict[str, Tensor]
     key: int
     weightless: bool = False
+    guest: bool = False
 
     def __getitem__(self, name: str) -> Tensor:
         return self.columns[name]
+
+    def get(self, name: str) -> Tensor | None:
+        """A column that not all data have."""
+        return self.columns.get(name)
 
     def __contains__(self, name: str) -> bool:
         return name in self.columns
@@ -37,11 +43,11 @@ class Batch:
         if self.columns["id"].device == device:
             return self
         moved = {n: column.to(device, non_blocking=True) for n, column in self.columns.items()}
-        return Batch(moved, self.key, self.weightless)
+        return replace(self, columns=moved)
 
     def chunks(self, num: int) -> Iterator[Batch]:
         """`num` views of near equal size, in order, for gradient accumulation."""
         bounds = [part * len(self) // num for part in range(num + 1)]
         for start, stop in itertools.pairwise(bounds):
             part = {name: column[start:stop] for name, column in self.columns.items()}
-            yield Batch(part, self.key, self.weightless)
+            yield replace(self, columns=part)

@@ -122,13 +122,12 @@ class Decoded:
     def _begin(self, order: Order, pool: ThreadPoolExecutor) -> _Making:
         """Allocate a batch and hand out its pictures."""
         rows = order.rows
-        numbers = self.shelf.batches_of(rows)
+        numbers, places = self.shelf.locate(rows)
         self.shelf.prefetch(dict.fromkeys(numbers.tolist()))
         image = torch.empty(
             (len(rows), self.size, self.size, self.channels), dtype=torch.uint8, pin_memory=self.pin
         )
         making = _Making(order, image)
-        places = rows - self.shelf.starts[numbers]
         for start in range(0, len(rows), CHUNK):
             cut = slice(start, start + CHUNK)
             part = pool.submit(self._make, order, numbers[cut], places[cut], image[cut])

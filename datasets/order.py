@@ -46,6 +46,7 @@ class Plan:
     batch: int
     lanes: int
     tail: Literal["drop", "keep"] = "drop"
+    cuts: tuple[int, ...] | None = None  # where lanes begin and end, where they are not equal
 
     def __post_init__(self) -> None:
         if self.batch < 1:
@@ -62,7 +63,10 @@ class Plan:
                 value=self.tail,
                 remedy="use drop or keep",
             )
-        if not 1 <= self.lanes <= self.batch:
+        if self.cuts is not None:
+            assert len(self.cuts) == self.lanes + 1 and self.cuts[-1] == self.batch
+            assert self.tail == "drop", "a ragged batch has equal lanes"
+        elif not 1 <= self.lanes <= self.batch:
             raise Refusal(
                 f"data.lanes={self.lanes} is not between 1 and data.batch={self.batch}",
                 path="data.lanes",
@@ -83,6 +87,13 @@ class Plan:
                 value=self.batch,
                 remedy=f"use data.batch={self.rows} or less, or data.tail=keep",
             )
+
+    @property
+    def bounds(self) -> tuple[int, ...]:
+        """The slots at which lanes begin, and the end of the last: c(0) .. c(L)."""
+        if self.cuts is not None:
+            return self.cuts
+        return tuple(lane * self.batch // self.lanes for lane in range(self.lanes + 1))
 
     @property
     def full_steps(self) -> int:
@@ -118,9 +129,11 @@ def slots(plan: Plan, rank: int, world: int, batch: int | None = None) -> tuple[
         )
     if not 0 <= rank < world:
         raise ValueError(f"rank {rank} is not one of {world}")
+    first, last = rank * plan.lanes // world, (rank + 1) * plan.lanes // world
+    if plan.cuts is not None:
+        return plan.cuts[first], plan.cuts[last]
     size = plan.batch if batch is None else batch
-    first_lane, last_lane = rank * plan.lanes // world, (rank + 1) * plan.lanes // world
-    return first_lane * size // plan.lanes, last_lane * size // plan.lanes
+    return first * size // plan.lanes, last * size // plan.lanes
 
 
 def rows(plan: Plan, line: Integers, step: int, rank: int, world: int) -> Integers:
@@ -144,7 +157,7 @@ def table(plan: Plan, line: Integers, rank: int, world: int) -> Integers:
 @functools.lru_cache(maxsize=64)
 def _lanes(plan: Plan, rank: int, world: int) -> tuple[Integers, Integers]:
     """Per slot of the rank: its place in the line at step 0, and how far it moves each step."""
-    bounds = np.arange(plan.lanes + 1, dtype=np.int64) * plan.batch // plan.lanes
+    bounds = np.array(plan.bounds, np.int64)
     lane_widths = np.diff(bounds)
     lane = np.repeat(np.arange(plan.lanes), lane_widths)  # the lane of each slot
     slot = np.arange(plan.batch, dtype=np.int64)

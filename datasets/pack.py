@@ -9,19 +9,25 @@ import inspect
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets import shards, store
+from datasets.formats.braces import has_braces
 from datasets.packed import manifest as manifests
 from datasets.packed.manifest import Json, Manifest
-from datasets.packing import encoded, splits
+from datasets.packing import encoded, splits, writing
+from datasets.packing import raw as raws
 from datasets.packing.encoded import Progress
+from datasets.packing.extras import Extra, extended
+from datasets.packing.jobs import Runner
+from datasets.packing.raw import Raw
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal, nearest
 from datasets.remote import explained
@@ -54,59 +60,109 @@ def pack(
     *,
     splits: Mapping[str, float],
     seed: int,
+    folds: int = 0,
     name: str = "",
     options: Options = AS_THEY_ARE,
+    raw: int | None = None,
+    extras: Sequence[str] = (),
     workers: int = 1,
+    runner: Runner | None = None,
     leave_out: bool = False,
     progress: Progress | None = None,
 ) -> Manifest:
     """Packs a source to `url`: its official splits, the others cut from "train" by fractions.
 
-    Images are cut class by class, tables at random; `seed` decides both the cut and the order of
-    rows. Pictures in files are stored by `options`, several shards at a time by `workers` threads;
-    those that do not decode are a Refusal unless they are left out. Raises Refusal for a bad source,
-    argument or fraction, and where `url` cannot be written.
+    Images are cut class by class, tables at random; `seed` decides the cut, the order of rows and
+    what `extras` (packing/extras.py) draw. With `folds`, train and val are dealt out into as many
+    parts. Pictures in files are stored by `options`, several shards at a time by `workers` threads
+    or by `runner`; as pixels where `raw` gives their side, or where all have one small size (never
+    with 0). Those that do not decode are a Refusal unless they are left out. Raises Refusal for a
+    bad source, argument or fraction, and where `url` cannot be written.
     """
+    altered = [Extra.parse(words) for words in extras]
     door, complete = _door(source_name, args)
+    writing.refuse_occupied(url)
     source = door(**complete)
-    rows = _cut(source, splits, seed)
+    rows = _cut(source, splits, folds, seed)
     packed: dict[str, Json] = {
         "source": source_name,
         "args": complete,
         "fractions": dict(splits),
         "seed": seed,
         "official_splits": [*sorted(source.splits or ())],
+        **({"folds": folds} if folds else {}),
+        **({"extra": [*extras]} if extras else {}),
     }
+    if raw or source.pictures is None:
+        _refuse_runner(runner, source_name)
+    how = _How(workers, leave_out, progress)
+    if made := _pixels(source, rows, raw, options, how):
+        source, rows = made.source, dict(made.rows)
+        packed |= {"pictures": made.says, "left_out": [*made.left_out]}
+    if altered:
+        source, rows = extended(source, rows, altered, seed)
+    told: Any = {"name": name or source_name, "packed": packed, "seed": seed}
     if source.pictures is not None:
-        return encoded.write(
-            url,
-            source,
-            rows,
-            name=name or source_name,
-            options=options,
-            packed=packed,
-            seed=seed,
-            workers=workers,
-            leave_out=leave_out,
-            progress=progress,
-        )
-    columns = {
-        split: {column: values[of_split] for column, values in source.columns.items()}
-        for split, of_split in rows.items()
-    }
+        return encoded.write(url, source, rows, options=options, runner=runner, **told, **vars(how))
+    _refuse_runner(runner, source_name)
     return shards.write(
         url,
-        columns,
-        name=name or source_name,
+        dict.fromkeys(rows, source.columns),
+        rows=rows,
         kind=source.kind,
         shape=source.shape,
         classes=source.classes,
-        packed=packed,
-        seed=seed,
+        **told,
     )
 
 
-def ensure(source: str, args: Arguments, *, fractions: Mapping[str, float], seed: int) -> str:
+@dataclass(frozen=True)
+class _How:
+    """Who decodes pictures, what becomes of those that cannot be, and who is told."""
+
+    workers: int
+    leave_out: bool
+    progress: Progress | None
+
+
+def _pixels(
+    source: Source,
+    rows: Mapping[str, NDArray[np.int64]],
+    side: int | None,
+    options: Options,
+    how: _How,
+) -> Raw | None:
+    """Pictures in files made pixels, where that was asked for or all have one small size; else None."""
+    if not side:
+        plain = source.pictures is not None and side is None and options == AS_THEY_ARE
+        return raws.of_one_size(source, rows, **vars(how)) if plain else None
+    if source.pictures is None or options != AS_THEY_ARE:
+        raise Refusal(
+            "pictures that are stored as pixels are neither tiled nor reduced as files"
+            if source.pictures
+            else f"source '{source.name}' has no pictures in files",
+            path="--raw",
+            value=side,
+            remedy="leave out either --raw or --tile, --longest, --shorter, --quality"
+            if source.pictures
+            else "leave out --raw",
+        )
+    return raws.of_side(source, rows, side, **vars(how))
+
+
+def _refuse_runner(runner: Runner | None, source_name: str) -> None:
+    if runner is not None:
+        raise Refusal(
+            f"'{source_name}' is packed from memory: there is nothing for other machines to do",
+            path="--ray",
+            value=source_name,
+            remedy="leave out --ray, or keep pictures in files with --no-raw",
+        )
+
+
+def ensure(
+    source: str, args: Arguments, *, fractions: Mapping[str, float], seed: int, folds: int = 0
+) -> str:
     """The URL of the packed source in the cache folder; packs it at the first call.
 
     Its name holds a hash of all that decides the content, the source's own code included. Several
@@ -120,6 +176,7 @@ def ensure(source: str, args: Arguments, *, fractions: Mapping[str, float], seed
         "args": complete,
         "files": _fingerprint(complete),
         "fractions": dict(fractions),
+        "folds": folds,
         "seed": seed,
     }
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
@@ -128,7 +185,8 @@ def ensure(source: str, args: Arguments, *, fractions: Mapping[str, float], seed
         temporary = folder.parent / f"{store.TEMPORARY}{uuid.uuid4().hex}"
         try:
             workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-            pack(source, args, str(temporary), splits=fractions, seed=seed, workers=workers)
+            cut: Any = {"splits": fractions, "folds": folds, "seed": seed}
+            pack(source, args, str(temporary), **cut, workers=workers)
             _publish(temporary, folder)
         finally:
             store.remove(str(temporary))
@@ -148,7 +206,10 @@ def _fingerprint(args: Arguments) -> str:
         given = args.get(key)
         if not isinstance(given, str) or not given:
             continue
-        if store.is_remote(given):
+        if has_braces(given):
+            folder = given[: given.index("{")].rpartition("/")[0]
+            places = [os.path.expanduser(folder) or "."]
+        elif store.is_remote(given):
             places = [given.partition("*")[0].rpartition("/")[0] if "*" in given else given]
         else:
             places = sorted(glob.glob(os.path.expanduser(given))) or [given]
@@ -196,8 +257,10 @@ def _door(source_name: str, args: Arguments) -> tuple[Callable[..., Source], dic
     return door, {**defaults, **args}
 
 
-def _cut(source: Source, fractions: Mapping[str, float], seed: int) -> dict[str, NDArray[np.int64]]:
-    """Row numbers of each split; official splits stay as they are."""
+def _cut(
+    source: Source, fractions: Mapping[str, float], folds: int, seed: int
+) -> dict[str, NDArray[np.int64]]:
+    """Row numbers of each split; official splits stay as they are, but that val is dealt out with train into folds."""
     official = dict(source.splits or {splits.REST: np.arange(source.num_rows)})
     for name in fractions:
         if name in official and name != splits.REST:
@@ -208,8 +271,13 @@ def _cut(source: Source, fractions: Mapping[str, float], seed: int) -> dict[str,
                 remedy="leave it out of the fractions",
             )
     rows = official.pop(splits.REST)
-    if source.kind == "image" and "label" in source.columns:
-        cut = splits.stratified(source.columns["label"][rows], fractions, seed)
-    else:
-        cut = splits.unstratified(len(rows), fractions, seed)
+    if folds:
+        rows = np.sort(np.concatenate([rows, official.pop("val", rows[:0])]))
+    labelled = source.kind == "image" and "label" in source.columns
+    labels = source.columns["label"][rows] if labelled else np.zeros(len(rows), np.int64)
+    cut = splits.stratified(labels, fractions, seed)
+    if folds:
+        rest = cut.pop(splits.REST)
+        dealt = splits.folded(labels[rest], folds, seed)
+        cut |= {name: rest[part] for name, part in dealt.items()}
     return {**{name: rows[part] for name, part in cut.items()}, **official}

@@ -6,17 +6,26 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from datasets.packed import folds, records
 from datasets.packed import manifest as manifests
-from datasets.packed import records
 from datasets.packed.columns import Array, ColumnType
 from datasets.packed.manifest import Manifest, RecordBatch, Shard, Split
 from datasets.packed.records import Ragged
-from datasets.packed.shelf import Shelf
+from datasets.packed.shelf import Books, Shelf
 from datasets.packing.writing import write
 from datasets.pictures.decode import Channels, Undecodable, decode
 from datasets.refusal import Refusal
 
-__all__ = ["Dataset", "Manifest", "RecordBatch", "Shard", "Split", "open_dataset", "write"]
+__all__ = [
+    "Dataset",
+    "Manifest",
+    "RecordBatch",
+    "Shard",
+    "Split",
+    "open_dataset",
+    "open_fold",
+    "write",
+]
 
 
 class Dataset:
@@ -27,7 +36,7 @@ class Dataset:
         self._loaded: dict[str, dict[str, Array]] = {}
         self._shelves: dict[str, Shelf] = {}
 
-    def shelf(self, split: str) -> Shelf:
+    def shelf(self, split: str) -> Books:
         """Rows of a split by their number. Raises Refusal for an unknown split."""
         if split not in self._shelves:
             shards = self.manifest.split(split).shards
@@ -40,7 +49,7 @@ class Dataset:
         Raises Refusal for an unknown split and for a shard that is missing, cut or altered.
         """
         if split not in self._loaded:
-            shelf = self._index(split) or self.shelf(split)
+            shelf: Books = self._index(split) or self.shelf(split)
             shelf.prefetch(range(len(shelf)))
             parts = [shelf.open(number) for number in range(len(shelf))]
             shelf.close()
@@ -53,9 +62,9 @@ class Dataset:
 
     def _index(self, split: str) -> Shelf | None:
         index = self.manifest.split(split).index
-        if index is None:
+        if not index:
             return None
-        return Shelf(self.url, self.manifest, [index], indexed(self.manifest.columns))
+        return Shelf(self.url, self.manifest, index, indexed(self.manifest.columns))
 
     def picture(self, split: str, row: int) -> Array:
         """One picture as it is stored, (H, W, C) uint8. Raises Refusal where it does not decode."""
@@ -63,12 +72,12 @@ class Dataset:
             whole: Array = self.columns(split)["image"][row]
             return whole
         shelf = self.shelf(split)
-        number = int(shelf.batches_of(np.array([row]))[0])
-        columns = shelf.open(number)
+        numbers, places = shelf.locate(np.array([row]))
+        columns = shelf.open(int(numbers[0]))
         pictures = columns["image"]
         assert isinstance(pictures, Ragged)
         channels: Channels = 1 if self.manifest.shape[2] == 1 else 3
-        place = row - int(shelf.starts[number])
+        place = int(places[0])
         try:
             return decode(pictures[place].tobytes(), channels)
         except Undecodable as error:
@@ -95,3 +104,11 @@ def indexed(columns: Mapping[str, str]) -> dict[str, str]:
 def open_dataset(url: str) -> Dataset:
     """Reads the manifest alone. Raises Refusal where there is none, or it is not true."""
     return Dataset(url, manifests.read(url))
+
+
+def open_fold(url: str, fold: int | None) -> Dataset:
+    """As `open_dataset`, with `fold` as val and the others as train where the set is packed in folds.
+
+    Raises Refusal where it has no such fold, or has folds and none is named.
+    """
+    return Dataset(url, folds.view(manifests.read(url), fold))

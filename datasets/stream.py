@@ -6,16 +6,18 @@ Images stay uint8 NHWC; normalising happens on the device.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
-from datasets import lines, order
+from datasets import order
 from datasets.batch import Batch
 from datasets.frames import Frame
 from datasets.gather import Decoded, Gatherer, Held, Order
-from datasets.order import Plan
 from datasets.refusal import Refusal
+from datasets.sampling.lines import Line
+from datasets.sampling.samplers import Sampler
 from datasets.shards import Dataset
 from datasets.transforms import Transform
 
@@ -63,8 +65,8 @@ AS_STORED = View()
 class TrainStream:
     """This rank's part of every global batch. Position is one integer: `epoch(..., start=step)`.
 
-    Raises Refusal when there are more ranks than lanes, and for a split that is too large to be
-    permuted whole.
+    With `guests` each batch begins with the row of the slot before this rank's first, for who mixes samples (mixing.py); a
+    rank that is alone needs none. Raises Refusal when there are more ranks than lanes.
     """
 
     def __init__(
@@ -72,18 +74,17 @@ class TrainStream:
         dataset: Dataset,
         split: str,
         *,
-        plan: Plan,
+        sampler: Sampler,
         seed: int,
         rank: int = 0,
         world: int = 1,
         view: View = AS_STORED,
+        guests: bool = False,
     ) -> None:
-        self.plan, self.seed, self.rank, self.world = plan, seed, rank, world
+        self.sampler, self.seed, self.rank, self.world = sampler, seed, rank, world
+        self.plan, self.guests = sampler.plan, guests and world > 1
         self.num_transforms = len(view.transforms)
-        order.slots(plan, rank, world)  # refuses too many ranks before anything is read
-        self.split = dataset.manifest.split(split)
-        if plan.rows != self.split.rows:
-            raise ValueError(f"a plan of {plan.rows} rows for a split of {self.split.rows}")
+        order.slots(self.plan, rank, world)  # refuses too many ranks before anything is read
         self._gatherer = view.gatherer(dataset, split)
 
     def __len__(self) -> int:
@@ -92,11 +93,12 @@ class TrainStream:
 
     def epoch(self, phase: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches of the steps from `start` on; a function of (seed, phase, epoch) and the rank."""
-        return self._gatherer.batches(self._orders(phase, epoch, start))
+        batches = self._gatherer.batches(self._orders(phase, epoch, start))
+        return map(_with_guest, batches) if self.guests else batches
 
     def _orders(self, phase: int, epoch: int, start: int) -> Iterator[Order]:
         plan, root = self.plan, order.key(self.seed, phase, epoch)
-        line = lines.of_epoch(self.split, plan, seed=self.seed, phase=phase, epoch=epoch)
+        line = self.sampler.epoch(seed=self.seed, phase=phase, epoch=epoch)
         # What happens to a sample depends on the epoch, not on the step that it falls into.
         keys, frame = _keys(root, self.num_transforms), order.key(root, "frame")
         for step in range(start, plan.steps):
@@ -104,7 +106,17 @@ class TrainStream:
             weightless = not len(rows)
             if weightless:
                 rows = line.rows(step)[:1]
+            if self.guests:
+                rows = np.concatenate([self._guest(line, step), rows])
             yield Order(rows, keys, frame, order.extended(root, step), weightless)
+
+    def _guest(self, line: Line, step: int) -> NDArray[np.int64]:
+        """The row of the slot before this rank's first; before the batch's first comes its last."""
+        found = line.rows(step, (self.rank - 1) % self.world, self.world)
+        if not len(found):  # of a ragged batch the neighbour may have none
+            first, _ = order.slots(self.plan, self.rank, self.world, self.plan.rows_at(step))
+            found = np.roll(line.rows(step), -first)
+        return found[-1:]
 
 
 class EvalStream:
@@ -147,6 +159,10 @@ class EvalStream:
         for start in range(self.share.start, self.share.stop, self.batch):
             rows = np.arange(start, min(start + self.batch, self.share.stop), dtype=np.int64)
             yield Order(rows, keys, frame, order.key("evaluation", start))
+
+
+def _with_guest(batch: Batch) -> Batch:
+    return replace(batch, guest=True)
 
 
 def _keys(root: int, num_transforms: int) -> list[int]:

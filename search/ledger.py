@@ -11,11 +11,10 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from cluster.run import Run
-from datasets import lines, store
-from datasets.order import Plan
+from datasets import store
 from datasets.refusal import Refusal
-from datasets.shards import Dataset, open_dataset
-from trainers import build, checkpoint, ledger, summary
+from datasets.shards import Dataset
+from trainers import checkpoint, feed, ledger, summary
 from trainers.recipe import Recipe
 
 SHOWN = 5  # violations that are told
@@ -28,7 +27,7 @@ class Proof:
     steps: int = 0
     first_step: int = 0
     samples: int = 0
-    epochs: list[dict[str, int]] = field(default_factory=list)
+    epochs: list[dict[str, Any]] = field(default_factory=list)
     worlds: list[int] = field(default_factory=list)
     restarts: list[int] = field(default_factory=list)
     violations: list[str] = field(default_factory=list)
@@ -55,10 +54,11 @@ class Proof:
         whole = [epoch for epoch in self.epochs if epoch["whole"]]
         dropped = sorted({epoch["dropped"] for epoch in whole})
         tail = f", {dropped[0]} dropped by the tail" if len(dropped) == 1 and dropped[0] else ""
-        each = f"{whole[0]['samples']} samples once in each{tail}" if whole else "none whole yet"
+        promises = " and ".join(dict.fromkeys(str(epoch["promise"]) for epoch in self.epochs))
+        each = f"{whole[0]['samples']} samples in each{tail}" if whole else "none whole yet"
         return (
             f"steps {self.first_step} to {self.first_step + self.steps - 1} are as the order says: {len(self.epochs)} epochs, "
-            f"{each}; {len(self.restarts)} restarts, worlds of {' and '.join(map(str, self.worlds))}"
+            f"{each}; {promises}; {len(self.restarts)} restarts, worlds of {' and '.join(map(str, self.worlds))}"
         )
 
 
@@ -87,7 +87,7 @@ def read(run: Run) -> pd.DataFrame:
 def prove(run: Run) -> Proof:
     """Hold the ledger against the arithmetic of the recipe's order, step by step."""
     rows, recipe = read(run), run.recipe
-    dataset = open_dataset(build.data_url(recipe.data))
+    dataset = feed.dataset(recipe.data)
     steps = [group for _, group in rows.groupby("step", sort=True)]
     proof = Proof(
         steps=len(steps),
@@ -131,11 +131,9 @@ def _check_epoch(
 ) -> None:
     """The samples of each step, in the order of their slots, are those that the arithmetic gives."""
     phase, epoch, before = where  # steps of the run before the phase
-    data = recipe.phase_data(phase)
-    ids = dataset.columns("train")["id"]
-    plan = Plan(len(ids), data.batch, data.lanes or min(data.batch, 64), data.tail)
-    split = dataset.manifest.split("train")
-    line = lines.of_epoch(split, plan, seed=recipe.seed, phase=phase, epoch=epoch)
+    sampler, ids = feed.sampler(recipe, phase, dataset), dataset.columns("train")["id"]
+    plan = sampler.plan
+    line = sampler.epoch(seed=recipe.seed, phase=phase, epoch=epoch)
     used = group["sample_id"].to_numpy()
     steps, starts = np.unique(group["step"].to_numpy(), return_index=True)
     for step, own in zip(steps.tolist(), np.split(used, starts[1:]), strict=True):
@@ -146,20 +144,21 @@ def _check_epoch(
         expected = ids[line.rows(place)]
         if not np.array_equal(own, expected):
             proof.violations.append(_difference(step, own, expected))
-    counts = np.unique(used, return_counts=True)[1]
-    if (counts > 1).any():
-        proof.violations.append(
-            f"phase {phase}, epoch {epoch}: {int((counts > 1).sum())} samples were used more than once"
-        )
     whole = len(steps) == plan.steps
+    by_id = np.argsort(ids)
+    places = np.searchsorted(ids, used, sorter=by_id).clip(max=len(ids) - 1)
+    # What the order promises is counted as well: the arithmetic above would repeat its own mistakes.
+    broken = sampler.broken(by_id[places], whole=whole)
+    proof.violations += [f"phase {phase}, epoch {epoch}: {breach}" for breach in broken]
     dropped = plan.rows - plan.full_steps * plan.batch - plan.ragged
     proof.epochs.append(
         {
             "phase": phase,
             "epoch": epoch,
-            "samples": len(counts),
+            "samples": len(np.unique(used)),
             "whole": int(whole),
             "dropped": dropped if whole else 0,
+            "promise": sampler.promise,
         }
     )
 

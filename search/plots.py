@@ -60,7 +60,9 @@ def panels(metrics: pd.DataFrame, summary: Mapping[str, Any]) -> list[Panel]:
     found += [
         _scores(_plain(c), metrics, [c], best, borders)
         for c in val
-        if c not in shares and not c.endswith("/loss")
+        if c not in shares
+        and not c.endswith("/loss")
+        and len(_series(metrics, "val", c)) > 1  # one evaluation is a number, not a curve
     ]
     set_by_hand = {column: _series(metrics, "train", column) for column in rates}
     found.append(_lines("Learning rate", set_by_hand, borders))
@@ -70,7 +72,7 @@ def panels(metrics: pd.DataFrame, summary: Mapping[str, Any]) -> list[Panel]:
             found.append(_lines(f"{_plain(column)}, training", logged, borders, measured=True))
     rate = _series(metrics, "train", "images_per_second")
     rate = rate[rate > 0]  # a stretch of one step has no rate, and is written as 0
-    title = "Images per second"
+    title = "Samples per second"
     found.append(_lines(title, {title: rate}, borders, measured=True, zero=True))
     found.append(
         _lines("Share of time waiting for data", {"": _waiting(metrics)}, borders, zero=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 
 from cluster.run import Run
 from datasets import store
+from datasets.page import render
 from search import facts, numbers, sheets, verdict
 from search.evidence import Evidence
 
@@ -61,17 +62,12 @@ def write(run_url: str) -> str:
 
 def html(run: Run) -> str:
     """The page of a run, finished or not."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    room = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    room.filters |= {"count": numbers.count, "yaml": coloured, "sized": sheets.size}
-    return room.get_template("report.html.j2").render(context(Evidence(run)))
+    filters: dict[str, Callable[..., Any]] = {
+        "count": numbers.count,
+        "yaml": coloured,
+        "sized": sheets.size,
+    }
+    return render(Path(__file__).with_name("report.html.j2"), context(Evidence(run)), filters)
 
 
 def context(found: Evidence) -> dict[str, Any]:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from datasets.page import Tile
 from search import numbers
 from search.evidence import Evidence
 from search.sheets import heading
 
 TIMES = {0: "never", 1: "once", 2: "twice"}
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A key number; `doubt` is its interval or its circumstances."""
-
-    label: str
-    value: str
-    doubt: str = ""
-    main: bool = False
 
 
 def scores(found: Evidence) -> dict[str, float]:
@@ -121,7 +111,7 @@ def _scored(found: Evidence) -> list[Tile]:
     if metric:
         doubt = interval(found, metric).partition(",")[0]
         label = _label(metric)
-        listed.append(Tile(label, numbers.score(metric, known[metric]), doubt, main=True))
+        listed.append(Tile(label, numbers.score(metric, known[metric]), doubt, "main"))
     named, value = chosen.get("metric"), chosen.get("score", chosen.get("value"))
     if named and named != metric and value is not None:
         step = chosen.get("step")

@@ -10,8 +10,7 @@ import pytest
 from typer.main import get_command
 
 import launch
-from datasets.shards import open_dataset
-from trainers.build import data_url
+from trainers import feed
 from trainers.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,7 +69,7 @@ def test_make_targets_of_the_readme_exist() -> None:
 
 def test_the_examples_name_the_folder_that_the_demo_leaves() -> None:
     recipe = Recipe.load(str(ROOT / "recipes" / "digits.yaml"))
-    digest = open_dataset(data_url(recipe.data)).manifest.digest
+    digest = feed.dataset(recipe.data).manifest.digest
     folder = f"runs/digits-{recipe.identity(digest)}"
     for page in ("launch.py", "README.md"):
         named = re.findall(r"runs/digits-\w+", (ROOT / page).read_text())

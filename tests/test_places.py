@@ -23,9 +23,8 @@ from cluster.run import Run, run
 from cluster.session import Local
 from cluster.train import run_folder
 from datasets.refusal import Refusal
-from datasets.shards import open_dataset
 from search.ledger import prove
-from trainers import build, checkpoint
+from trainers import checkpoint, feed
 from trainers.engine import TrainStream, fit
 from trainers.recipe import Recipe
 
@@ -184,7 +183,7 @@ def test_evaluation_over_two_workers_has_each_row_once(runs: Runs) -> None:
 
 @pytest.mark.timeout(240)
 def test_a_run_begun_in_process_goes_on_in_its_folder_with_two_workers(runs: Runs) -> None:
-    digest = open_dataset(build.data_url(recipe("digits").data)).manifest.digest
+    digest = feed.dataset(recipe("digits").data).manifest.digest
     ones = run_folder(recipe("digits"), digest, "out")
     assert run_folder(recipe("digits", "scale.workers=2"), digest, "out") == ones
     found = read_ids(Path(runs.moved).parent / "ids" / "two" / "moved")

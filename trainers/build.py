@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
-from datasets import order, pack, stream
+from datasets import order, stream
 from datasets.batch import Batch
 from datasets.refusal import Refusal
 from datasets.shards import Manifest
@@ -45,17 +45,6 @@ class Shape:
         """An input of the model's shape, float32."""
         picture = (self.size, self.size) if self.size else ()
         return torch.zeros(rows, self.channels, *picture, device=device)
-
-
-def data_url(data: Data) -> str:
-    """Where the packed data set is; a source is packed into the cache first."""
-    if data.url is not None:
-        return data.url
-    assert data.source is not None
-    fractions = {k: v for k, v in (("val", data.splits.val), ("test", data.splits.test)) if v}
-    return pack.ensure(
-        data.source.name, data.source.arguments, fractions=fractions, seed=data.splits.seed
-    )
 
 
 def shape(recipe: Recipe, manifest: Manifest) -> Shape:

@@ -16,11 +16,9 @@ import torch
 
 from datasets import order
 from datasets.batch import Batch
-from datasets.order import Plan
 from datasets.refusal import Refusal
-from datasets.shards import open_dataset
 from datasets.stream import TrainStream
-from trainers import build, checkpoint, evaluation, final, ledger, parallel, resume, summary
+from trainers import build, checkpoint, evaluation, feed, final, ledger, parallel, resume, summary
 from trainers.checkpoint import State
 from trainers.choice import Choice
 from trainers.evaluation import Evaluation
@@ -62,10 +60,11 @@ class Training:
     def __init__(self, recipe: Recipe, session: Session) -> None:
         self.recipe, self.session, self.device = recipe, session, session.device
         torch.use_deterministic_algorithms(recipe.scale.deterministic)
-        self.dataset = open_dataset(build.data_url(recipe.data))
+        self.dataset = feed.dataset(recipe.data)
         self.digest = self.dataset.manifest.digest
         self.shape = build.shape(recipe, self.dataset.manifest)
-        self.plans = [self._plan(index) for index in range(len(recipe.phases))]
+        self.samplers = feed.samplers(recipe, self.dataset)
+        self.plans = [sampler.plan for sampler in self.samplers]
         self.model = build.model(recipe, self.shape).to(self.device)
         if self.device.type == "cuda":
             self.model = self.model.to(memory_format=torch.channels_last)
@@ -130,11 +129,6 @@ class Training:
         if self.track:
             self.track.close()
 
-    def _plan(self, index: int) -> Plan:
-        data = self.recipe.phase_data(index)
-        rows = self.dataset.manifest.split("train").rows
-        return Plan(rows, data.batch, data.lanes or min(data.batch, 64), data.tail)
-
     def _stage(self, index: int) -> Stage:
         init = self.recipe.phases[index].init
         started = self.step > sum(steps for _, steps in self.lengths[:index])
@@ -145,6 +139,7 @@ class Training:
             index,
             self.model,
             plan=self.plans[index],
+            mixing=feed.mixing(self.recipe, index, self.shape),
             device=self.device,
             bf16=self.bf16,
         )
@@ -194,11 +189,12 @@ class Training:
         return TrainStream(
             self.dataset,
             "train",
-            plan=stage.plan,
+            sampler=self.samplers[stage.index],
             seed=self.recipe.seed,
             rank=self.session.rank,
             world=self.session.world,
             view=build.view(self.recipe, self.shape, self.device, index=stage.index),
+            guests=stage.mixing is not None,
         )
 
     def _train_step(self, stage: Stage, timed: tuple[Batch, float], step: int) -> None:
@@ -207,6 +203,8 @@ class Training:
         # No generator's state is ever saved: what a step draws is a function of (seed, step, rank).
         seed_step(order.extended(self.draws, self.step, self.session.rank), self.device)
         batch = self.ready(batch)
+        if stage.mixing:
+            batch = stage.mixing(batch)
         logs = stage.spend(batch, step, self.choice.of_phase(stage.index))
         self.step += 1
         rows = 0 if batch.weightless else len(batch)

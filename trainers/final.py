@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from datasets.packed import leaks
 from trainers import checkpoint, evaluation, parallel, summary
 from trainers.choice import Score
 from trainers.evaluation import Evaluation
@@ -67,6 +68,9 @@ def notes(judge: Evaluation, model: nn.Module, *, finished: bool, best: Score | 
     for split in ("val", "test") if finished and recipe.evals else ():
         if not judge.has(split):
             found.append(f"The data have no {split} split, so there are no {split} scores.")
+    if finished:
+        known = leaks.of(judge.dataset.manifest)
+        found += [f"Splits share pictures, as data.allow_leaks allows: {leak}." for leak in known]
     return found
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -58,4 +60,4 @@ class Inputs:
     def ready(self, batch: Batch) -> Batch:
         """The batch on the device, its pictures made floats."""
         batch = batch.to(self.device)
-        return Batch({**batch.columns, "image": self(batch["image"])}, batch.key, batch.weightless)
+        return replace(batch, columns={**batch.columns, "image": self(batch["image"])})

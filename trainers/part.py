@@ -143,6 +143,24 @@ class FramePart(Part):
     room = "frames"
 
 
+class OrderPart(Part):
+    """A function of datasets/orders.py."""
+
+    room = "orders"
+
+
+class NoisePart(Part):
+    """A function of datasets/noise.py."""
+
+    room = "noises"
+
+
+class MixerPart(Part):
+    """A function of datasets/mixing.py."""
+
+    room = "mixers"
+
+
 class TransformPart(Part):
     """A function of datasets/transforms.py."""
 

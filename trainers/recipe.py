@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     Field,
     NonNegativeInt,
     PositiveFloat,
@@ -27,7 +28,10 @@ from trainers.grammar import DEVICE, NAME, SCORE, assign, change, pairs, read_ya
 from trainers.part import (
     FramePart,
     Frozen,
+    MixerPart,
     ModelPart,
+    NoisePart,
+    OrderPart,
     Part,
     SchedulePart,
     SourcePart,
@@ -37,6 +41,9 @@ from trainers.part import (
 
 Name = Annotated[str, Field(pattern=NAME)]
 Score = Annotated[str, Field(pattern=SCORE)]
+ClassName = Annotated[
+    str, BeforeValidator(lambda given: str(given) if type(given) is int else given)
+]
 
 
 class View(Frozen):
@@ -47,6 +54,12 @@ class View(Frozen):
         description="the part that is shown, of pictures in files; default random_resized_crop",
     )
     transforms: list[TransformPart] = []
+    mix: list[MixerPart] = Field([], description="cutmix, mixup: of several one is drawn a batch")
+
+    @field_validator("mix", "transforms", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, given: Any) -> Any:
+        return given if isinstance(given, list) else [given]
 
 
 class EvalView(Frozen):
@@ -58,9 +71,45 @@ class EvalView(Frozen):
 class Splits(Frozen):
     """Stratified shares of a source without official splits, drawn by their own seed."""
 
-    val: Probability = 0.15
+    val: Probability = Field(0.15, description="not where there are folds")
     test: Probability = 0.15
+    folds: int | None = Field(
+        None, ge=2, description="parts in place of train and val; data.fold is the one that is val"
+    )
     seed: NonNegativeInt = 0
+
+
+class Subset(Frozen):
+    """Some of the samples; draws are nested, so fewer shots are among more of the same seed."""
+
+    classes: list[ClassName] | None = Field(
+        None, min_length=1, description="in all splits; labels are numbered in this order"
+    )
+    shots: PositiveInt | None = Field(None, description="samples a class to learn from")
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="of the samples to learn from, classes in proportion"
+    )
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Subset:
+        if self.shots is not None and self.fraction is not None:
+            raise ValueError("say either shots or fraction")
+        return self
+
+
+class Ingredient(Frozen):
+    """A set of a mixture, and its weight beside the others."""
+
+    source: SourcePart | None = None
+    url: str | None = None
+    weight: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Ingredient:
+        if (self.source is None) == (self.url is None):
+            raise ValueError("say either source or url")
+        return self
 
 
 class Data(Frozen):
@@ -68,23 +117,45 @@ class Data(Frozen):
 
     source: SourcePart | None = None
     url: str | None = None
+    mixture: list[Ingredient] | None = Field(
+        None, min_length=2, description="several sets in every batch; the first one is judged on"
+    )
     batch: PositiveInt = Field(64, description="global: over all workers")
     lanes: PositiveInt | None = Field(None, description="default min(batch, 64); most workers")
     tail: Literal["drop", "keep"] = "drop"
+    order: OrderPart | None = Field(None, description="which samples fill a batch; default shuffle")
+    subset: Subset | None = None
+    noise: NoisePart | None = Field(None, description="wrong labels, to learn from")
+    class_weights: bool = Field(False, description="rare classes count more in the loss")
     ledger: bool = Field(False, description="write down which sample was used when")
     train: View = View()
     eval: EvalView = EvalView()
     splits: Splits = Splits()
+    fold: NonNegativeInt | None = Field(
+        None, description="of a set in folds: this one is val, the others are train"
+    )
+    allow_leaks: list[Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]] = Field(
+        [], description="pairs of splits, as train/test, that may share pictures"
+    )
     size: PositiveInt | None = Field(None, description="pixels a side given to the model", le=4096)
     mean: list[float] | None = None
     std: list[PositiveFloat] | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> Data:
-        if (self.source is None) == (self.url is None):
+        if sum(one is not None for one in (self.source, self.url, self.mixture)) != 1:
             raise ValueError(
-                "say either source (packed once into the cache) or url (packed already)"
+                "say source (packed once into the cache), url (packed already) or mixture (of several)"
             )
+        if self.mixture and self.order:
+            raise ValueError("a mixture has an order of its own: leave out order")
+        return self
+
+    @model_validator(mode="after")
+    def _known_fold(self) -> Data:
+        # A url's folds are known when it is opened.
+        if self.fold is not None and self.source and self.fold >= (self.splits.folds or 0):
+            raise ValueError(f"fold {self.fold} is none of splits.folds={self.splits.folds}")
         return self
 
 
@@ -94,6 +165,7 @@ class PhaseData(Frozen):
     batch: PositiveInt | None = None
     lanes: PositiveInt | None = None
     tail: Literal["drop", "keep"] | None = None
+    order: OrderPart | None = None
     train: View | None = None
 
 
@@ -266,7 +338,7 @@ class Recipe(Frozen):
             del tree[key]
         for key in ("every_steps", "every_seconds", "last"):
             del tree["keep"][key]
-        for key in ("source", "url", "splits", "ledger"):
+        for key in ("source", "url", "mixture", "splits", "ledger", "allow_leaks"):
             del tree["data"][key]
         # What is left out is left out, or every new key would make every old run another one.
         text = json.dumps({**_told(tree), "digest": digest}, sort_keys=True, separators=(",", ":"))

@@ -31,6 +31,9 @@ ROOMS = {
     "sources": "datasets/sources",
     "frames": "datasets/frames.py",
     "transforms": "datasets/transforms.py",
+    "orders": "datasets/orders.py",
+    "noises": "datasets/noise.py",
+    "mixers": "datasets/mixing.py",
 }
 
 # What an annotation of a door may be made of.
@@ -115,7 +118,7 @@ def _read(room: str, path: Path, name: str, attribute: str) -> Door:
     entrance = _entrance(tree, attribute, path)
     arguments = entrance.args if entrance else None
     positional = [a.arg for a in arguments.args if a.arg != "self"] if arguments else []
-    documented = entrance if room in ("optimizers", "schedules", "frames", "transforms") else tree
+    documented = tree if (ROOT / ROOMS[room]).is_dir() else entrance
     doc = ast.get_docstring(documented) if documented else None
     return Door(
         room=room,

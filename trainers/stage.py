@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from datasets import order
 from datasets.batch import Batch
+from datasets.mixing import Mixing
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from trainers import build, parallel, rooms
@@ -37,8 +38,9 @@ class Stage:
         plan: Plan,
         device: torch.device,
         bf16: bool,
+        mixing: Mixing | None = None,
     ) -> None:
-        self.index, self.plan, self.device = index, plan, device
+        self.index, self.plan, self.device, self.mixing = index, plan, device, mixing
         self.phase: Phase = recipe.phases[index]
         self.micro_batch = recipe.scale.micro_batch
         self.steps_per_epoch, self.steps = length(self.phase, plan)
@@ -135,6 +137,7 @@ class Stage:
         """Gradients of micro-batches summed, then one optimizer step: the same as the whole batch but for batch norm."""
         self._forget_gradients("main")
         means: Logs = {}
+        weights: list[Tensor] = []
         for number, chunk in enumerate(batch.chunks(num_chunks)):
             with ExitStack() as stack:
                 if number < num_chunks - 1:
@@ -142,17 +145,20 @@ class Stage:
                         stack.enter_context(child.no_sync())
                 step = self._next(self.task.training_step(chunk))
                 assert step is not None, "a task yields at least once"
-                if step.weight is not None:
-                    raise Refusal(
-                        "a loss with weights of its own cannot be accumulated yet",
-                        path="scale.micro_batch",
-                        value=self.micro_batch,
-                        remedy="set scale.micro_batch=null",
-                    )
-                scaled(step, len(chunk), total, self._world).backward()  # type: ignore[no-untyped-call]
+                if step.weight is None:
+                    loss = scaled(step, len(chunk), total, self._world)
+                else:  # what the weights add up to is known at the end
+                    weights.append(step.weight * (not chunk.weightless))
+                    loss = step.loss * weights[-1] * self._world
+                loss.backward()  # type: ignore[no-untyped-call]
             self._note(step)
             for name, value in _named(step).items():
                 means[name] = means.get(name, torch.zeros_like(value)) + value * len(chunk)
+        if weights:
+            over = 1 / parallel.summed(torch.stack(weights).sum())
+            for parameter in self._learning["main"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(over)
         self._step("main")
         return {name: value / len(batch) for name, value in means.items()}
 

@@ -124,8 +124,7 @@ def order(columns: dict[str, Array]) -> dict[str, Any]:
 
 
 def _bytes(split: Split) -> int:
-    files = [*split.shards, *([split.index] if split.index else [])]
-    return sum(file.bytes for file in files)
+    return sum(file.bytes for file in (*split.shards, *split.index))
 
 
 def _failed(dataset: Dataset, failures: Failures) -> Iterable[dict[str, Any]]:

@@ -58,7 +58,8 @@ class _Part:
 def take(dataset: Dataset, *, threads: int = 0, progress: Progress | None = None) -> Fingerprints:
     """Reads and decodes the whole set; without a number of threads, as many as there are cores."""
     splits = tuple(dataset.manifest.splits)
-    shelves = [dataset.shelf(split) for split in splits]
+    shelves = [shelf for shelf in map(dataset.shelf, splits) if isinstance(shelf, Shelf)]
+    assert len(shelves) == len(splits), "cards are of packed sets"
     batches = [(n, number) for n, shelf in enumerate(shelves) for number in range(len(shelf))]
     total = sum(split.rows for split in dataset.manifest.splits.values())
     parts: dict[tuple[int, int], _Part] = {}

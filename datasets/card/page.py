@@ -9,6 +9,7 @@ from typing import Any
 from datasets.card import pictures
 from datasets.card.findings import FEW
 from datasets.card.pictures import Shown
+from datasets.page import Tile, render
 from datasets.pictures.likeness import SIDE
 from datasets.shards import Dataset
 
@@ -16,16 +17,6 @@ MOST_GROUPS = 12  # of a kind
 MOST_MEMBERS = 6
 MOST_LINES = 200  # of names
 ORDER = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A number of the header."""
-
-    label: str
-    value: str
-    more: str = ""
-    bad: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,16 +40,6 @@ class Clusters:
 
 def html(dataset: Dataset, found: dict[str, Any]) -> str:
     """The page of what `findings.whole` found."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    room = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    room.filters |= {"count": count}
     said = {
         "card": found,
         "splits": sorted(found["rows"], key=_place),
@@ -72,7 +53,7 @@ def html(dataset: Dataset, found: dict[str, Any]) -> str:
         "side": SIDE,
         "most_lines": MOST_LINES,
     }
-    return room.get_template("page.html.j2").render(said)
+    return render(Path(__file__).with_name("page.html.j2"), said, {"count": count})
 
 
 def leaking(found: dict[str, Any]) -> bool:
@@ -154,7 +135,9 @@ def tiles(found: dict[str, Any]) -> list[Tile]:
         exact, near = alike["exact"], alike["near"]
         leaks = sum(leak["exact"] for leak in alike["leaks"])
         likely = sum(leak["near"] for leak in alike["leaks"])
-        shown.append(Tile("Leaked rows", count(leaks), f"and {count(likely)} nearly", bool(leaks)))
+        shown.append(
+            Tile("Leaked rows", count(leaks), f"and {count(likely)} nearly", "bad" if leaks else "")
+        )
         shown.append(
             Tile("Groups of copies", count(exact["groups"]), f"and {count(near['groups'])} near")
         )
@@ -165,7 +148,7 @@ def tiles(found: dict[str, Any]) -> list[Tile]:
                 "Do not decode",
                 count(met),
                 f"and {count(len(lost['left_out']))} left out",
-                bool(met),
+                "bad" if met else "",
             )
         )
     if size is not None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from datasets import store
 from datasets.formats import archives
+from datasets.formats.braces import expanded, has_braces
 from datasets.formats.trees import PICTURES, Tree, checked_names, is_hidden, is_picture
 from datasets.refusal import Refusal
 from datasets.remote import Remote, explained, redact
@@ -102,13 +103,16 @@ def pictures_of(tree: Tree) -> list[str]:
 
 
 def parts_of(path: str, source: str, suffixes: tuple[str, ...]) -> tuple[str, list[str]]:
-    """A folder and the names below it that end in a suffix: of one file, of a folder, or of `folder/*.tar`.
+    """A folder and the names below it that end in a suffix: of one file, of a folder, of `folder/*.tar` or `folder/{0..9}.tar`.
 
-    Raises Refusal where there are none.
+    Raises Refusal where there are none, or where one of those that braces name is missing.
     """
     url = place(path, source)
     folder, _, last = url.rstrip("/").rpartition("/")
-    if any(sign in last for sign in "*?[") and not store.exists(url):
+    if has_braces(url) and not store.exists(url):
+        folder = url[: url.index("{")].rpartition("/")[0]
+        names = _braced(folder, url)
+    elif any(sign in last for sign in "*?[") and not store.exists(url):
         names = [name for name in store.names(folder or ".") if fnmatch.fnmatchcase(name, last)]
     elif url.lower().endswith(suffixes) and store.exists(url) and not store.path_of(url).is_dir():
         names = [last]
@@ -123,6 +127,26 @@ def parts_of(path: str, source: str, suffixes: tuple[str, ...]) -> tuple[str, li
             remedy="name a file, a folder or a pattern such as folder/train-*",
         )
     return folder or ".", names
+
+
+def _braced(folder: str, url: str) -> list[str]:
+    """The names below a folder that a pattern with braces means; each must be there."""
+    inside = url[len(folder) :].lstrip("/") if folder else url
+    names = expanded(inside)
+    there = {
+        f"{below}/{name}".lstrip("/")
+        for below in dict.fromkeys(name.rpartition("/")[0] for name in names)
+        for name in store.names(store.join(folder or ".", below) if below else folder or ".")
+    }
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise Refusal(
+            f"{len(missing)} of the {len(names)} files are missing, '{missing[0]}' among them",
+            path=redact(url),
+            value=missing[0],
+            remedy="mend the pattern, or bring the files",
+        )
+    return names
 
 
 def _local_folder(url: str) -> Tree:

@@ -52,22 +52,24 @@ class Shard:
 class Split:
     """`content` is a hash of the columns' bytes in row order, however they are cut into shards.
 
-    `index` holds the columns of all rows but pictures: who needs only labels reads no picture. Raw sets have none.
+    `index` holds the columns of all rows but pictures: who needs only labels reads no picture. Raw sets have none;
+    a packed split has one shard of it, and a view that joins splits (folds.py) has one of each.
     """
 
     rows: int
     content: str
     shards: tuple[Shard, ...]
-    index: Shard | None = None
+    index: tuple[Shard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """All that is known of a data set without reading a shard.
 
-    `columns` maps each column to its numpy type; `mean` and `std` are those of the train split,
-    per channel, of pixels in [0, 1]; `packed` tells from what and how the set was made. `digest`
-    is the SHA-256 of what determines the content, so it moves with the data and not with the URL.
+    `columns` maps each column to its numpy type; `mean` and `std` are those of the train split (of
+    all folds together), per channel, of pixels in [0, 1]; `packed` tells from what and how the set
+    was made. `digest` is the SHA-256 of what determines the content, so it moves with the data and
+    not with the URL.
     """
 
     name: str
@@ -81,6 +83,11 @@ class Manifest:
     std: tuple[float, ...]
     packed: Mapping[str, Json]
     digest: str
+
+    @property
+    def stored(self) -> str:
+        """The digest of the set as it lies there, which this may be a view of: what caches know it by."""
+        return str(self.packed.get("stored", self.digest))
 
     def split(self, name: str) -> Split:
         """Raises Refusal, with the nearest known one, for an unknown split."""
@@ -96,8 +103,10 @@ class Manifest:
     def to_json(self) -> bytes:
         tree = asdict(self)
         for split in tree["splits"].values():
-            if split["index"] is None:
-                del split["index"]
+            index = split.pop("index")
+            assert len(index) <= 1, "views are never written"
+            if index:
+                split["index"] = index[0]
         return json.dumps({"format": FORMAT, **tree}, indent=1).encode()
 
     @classmethod
@@ -228,8 +237,8 @@ class _Reader:
         rows = self.count(record["rows"], f"{where} rows")
         total = sum(shard.rows for shard in shards)
         self.check(rows == total, f"{where} says {rows} rows, its shards {total}", rows)
-        index = self.shard(record["index"], f"{where} index") if "index" in record else None
-        held = rows if index is None else index.rows
+        index = (self.shard(record["index"], f"{where} index"),) if "index" in record else ()
+        held = sum(shard.rows for shard in index) if index else rows
         self.check(rows == held, f"{where} says {rows} rows, its index {held}", rows)
         return Split(rows, self.text(record["content"], f"{where} content"), shards, index)
 
@@ -292,7 +301,7 @@ class _Reader:
             self.check(right, f"{name} {list(values)} does not fit {channels} channels", values)
         splits = manifest.splits.values()
         paths = [shard.path for split in splits for shard in split.shards]
-        paths += [split.index.path for split in splits if split.index]
+        paths += [shard.path for split in splits for shard in split.index]
         for path in paths:
             self.check(paths.count(path) == 1, f"shard '{path}' is listed twice", path)
         self.check(bool(manifest.splits), "there are no splits", None)

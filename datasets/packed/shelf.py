@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,24 @@ def cache_bytes() -> int:
             remedy="use 64000000000",
         )
     return int(text)
+
+
+class Books(Protocol):
+    """Rows by their number: what gathering asks of a shelf, or of several as one."""
+
+    url: str
+
+    def __len__(self) -> int:
+        """Record batches."""
+        ...
+
+    def locate(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which record batch each row lies in, and its place there."""
+        ...
+
+    def open(self, number: int) -> dict[str, Column]: ...
+    def prefetch(self, numbers: Iterable[int]) -> None: ...
+    def close(self) -> None: ...
 
 
 class Shelf:
@@ -73,9 +92,10 @@ class Shelf:
         """Record batches."""
         return len(self.places)
 
-    def batches_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Which record batch each row lies in."""
-        return np.searchsorted(self.starts, rows, side="right") - 1
+    def locate(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Which record batch each row lies in, and its place there."""
+        numbers = np.searchsorted(self.starts, rows, side="right") - 1
+        return numbers, rows - self.starts[numbers]
 
     def open(self, number: int) -> dict[str, Column]:
         """The columns of a record batch. Raises Refusal where it is missing, cut or altered."""
@@ -142,7 +162,7 @@ class Shelf:
         shard, place = self.places[number]
         batch = shard.batches[place]
         return self._cache.mapped(
-            f"{self.manifest.digest}/{shard.path}/{batch.offset}",
+            f"{self.manifest.stored}/{shard.path}/{batch.offset}",
             batch.length,
             batch.checksum,
             lambda: self._ranges.read(shard.path, batch.offset, batch.length),

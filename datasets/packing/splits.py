@@ -53,6 +53,25 @@ def unstratified(
     return stratified(np.zeros(num_rows, np.int64), fractions, seed)
 
 
+def folded(labels: NDArray[np.int64], num_folds: int, seed: int) -> dict[str, NDArray[np.int64]]:
+    """Row numbers, ascending, of `fold-0` .. : rows of each class are dealt out in turn, by a hash of their index.
+
+    The sizes of folds differ by one row at most, and so do those of each class in them. Raises Refusal
+    where there are fewer than two folds, or fewer rows than folds.
+    """
+    if not 2 <= num_folds <= len(labels):
+        raise Refusal(
+            f"{len(labels)} rows make no {num_folds} folds",
+            path="data.splits.folds",
+            value=num_folds,
+            remedy=f"use 2 .. {len(labels)} folds" if len(labels) > 1 else "bring more rows",
+        )
+    places = order.hashes(order.key("folds", seed), np.arange(len(labels)), 0)
+    # One class after the other without starting anew: else the first folds got what is left of every class.
+    dealt = np.lexsort((places, labels))
+    return {f"fold-{fold}": np.sort(dealt[fold::num_folds]) for fold in range(num_folds)}
+
+
 def _shares(fractions: Mapping[str, float]) -> list[float]:
     """Fractions by name, then the rest; Refusal where they are not fractions."""
     for name, fraction in fractions.items():

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import xxhash
+from numpy.typing import NDArray
 
 from datasets import order, store
+from datasets.packed import folds, leaks
 from datasets.packed import manifest as manifests
 from datasets.packed.columns import Array, ColumnType, Kind, type_of
 from datasets.packed.manifest import Codec, Json, Manifest, RecordBatch, Shard, Split
@@ -23,10 +26,35 @@ SMALL_SHARD_BYTES, LARGE_SHARD_BYTES = 32 * 2**20, 128 * 2**20
 LARGE_SET_BYTES = 4 * 2**30
 
 
+@dataclass(frozen=True)
+class Part:
+    """Rows of columns in memory or mapped from a file, copied out piece by piece."""
+
+    columns: Columns
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def cut(self, start: int, stop: int) -> dict[str, Array]:
+        return {name: self.column(name, start, stop) for name in sorted(self.columns)}
+
+    def column(self, name: str, start: int, stop: int) -> Array:
+        return np.ascontiguousarray(self.columns[name][self.rows[start:stop]])
+
+    def pieces(self, name: str) -> Iterator[Array]:
+        """A column, a few MiB at a time."""
+        row_bytes = max(1, self.columns[name][:1].nbytes)
+        step = max(1, BATCH_BYTES // row_bytes)
+        for start in range(0, len(self), step):
+            yield self.column(name, start, start + step)
+
+
 def write(
     url: str,
     splits: Mapping[str, Columns],
     *,
+    rows: Mapping[str, NDArray[np.int64]] | None = None,
     name: str,
     kind: Kind,
     shape: tuple[int, ...] = (),
@@ -35,22 +63,25 @@ def write(
     seed: int = 0,
     codec: Codec = "raw",
 ) -> Manifest:
-    """Packs columns in memory, the rows of each split shuffled by `seed`; the manifest comes last.
+    """Packs columns in memory or mapped, all rows of each split or those given, shuffled by `seed`; the manifest comes last.
 
     Raises Refusal where `url` holds a packed data set already, or cannot be written.
     """
     refuse_occupied(url)
-    shuffled = {split: _shuffled(columns, seed, split) for split, columns in splits.items()}
-    types = {
-        name: str(type_of(name, values)) for name, values in next(iter(shuffled.values())).items()
+    chosen = rows or {split: np.arange(len(columns["id"])) for split, columns in splits.items()}
+    parts = {
+        split: _shuffled(columns, chosen[split], seed, split) for split, columns in splits.items()
     }
-    total = sum(values.nbytes for columns in shuffled.values() for values in columns.values())
+    first = next(iter(parts.values())).columns
+    types = {name: str(type_of(name, first[name])) for name in sorted(first)}
+    total = sum(_row_bytes(part) * len(part) for part in parts.values())
     shard_bytes = SMALL_SHARD_BYTES if total < LARGE_SET_BYTES else LARGE_SHARD_BYTES
     schema, written = arrow_schema(types, shape), {}
-    for split, columns in shuffled.items():
-        shards = _write_shards(url, split, columns, schema, shard_bytes)
-        written[split] = Split(len(columns["id"]), _content(columns), tuple(shards))
-    mean, std = _moments(shuffled.get("train", next(iter(shuffled.values()))), kind)
+    for split, part in parts.items():
+        shards = _write_shards(url, split, part, schema, shard_bytes)
+        written[split] = Split(len(part), _content(part), tuple(shards))
+    mean, std = _moments(parts, shape) if kind == "image" else ((), ())
+    known = {"leaks": _leaks(parts)} if kind == "image" else {}
     manifest = Manifest(
         name=name,
         kind=kind,
@@ -61,7 +92,7 @@ def write(
         splits=written,
         mean=mean,
         std=std,
-        packed={**packed, "row_order": {"shuffled_by_seed": seed}},
+        packed={**packed, **known, "row_order": {"shuffled_by_seed": seed}},
         digest=manifests.digest(kind, codec, shape, types, classes, written, mean, std),
     )
     store.write_bytes(store.join(url, manifests.NAME), manifest.to_json())
@@ -79,18 +110,17 @@ def refuse_occupied(url: str) -> None:
 
 
 def _write_shards(
-    url: str, split: str, columns: Columns, schema: pa.Schema, shard_bytes: int
+    url: str, split: str, rows: Part, schema: pa.Schema, shard_bytes: int
 ) -> Iterator[Shard]:
-    num_rows = len(columns["id"])
-    row_bytes = sum(values[:1].nbytes for values in columns.values()) or 1
+    row_bytes = _row_bytes(rows) or 1
     batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
     # An Arrow message adds under 2 KiB of metadata and padding to its columns.
     shard_rows = batch_rows * max(1, shard_bytes // (batch_rows * row_bytes + 2048))
     with tempfile.TemporaryDirectory(prefix="manta-pack-") as folder:
-        for number, start in enumerate(range(0, num_rows, shard_rows)):
+        for number, start in enumerate(range(0, len(rows), shard_rows)):
             path = f"{split}-{number:05}.arrow"
             local = Path(folder, path)
-            part = {name: values[start : start + shard_rows] for name, values in columns.items()}
+            part = rows.cut(start, start + shard_rows)
             shard = write_shard(local, path, record_batches(part, schema, batch_rows), schema)
             store.upload(local, store.join(url, path))
             local.unlink()
@@ -127,36 +157,61 @@ def record_batches(
         )
 
 
-def _shuffled(columns: Columns, seed: int, split: str) -> dict[str, Array]:
-    rows = order.permutation(len(columns["id"]), order.key("pack", seed, split))
-    return {name: np.ascontiguousarray(columns[name][rows]) for name in sorted(columns)}
+def _shuffled(columns: Columns, rows: NDArray[np.int64], seed: int, split: str) -> Part:
+    return Part(columns, rows[order.permutation(len(rows), order.key("pack", seed, split))])
 
 
-def _content(columns: Columns) -> str:
+def _row_bytes(part: Part) -> int:
+    return sum(values[:1].nbytes for values in part.columns.values()) if len(part) else 0
+
+
+def _content(part: Part) -> str:
     """A hash of the columns that does not depend on how they are cut into shards."""
     whole = xxhash.xxh3_128()
-    for name, values in sorted(columns.items()):
-        whole.update(f"{name}:{column_hash(values)};".encode())
+    for name in sorted(part.columns):
+        whole.update(f"{name}:{column_hash(part.pieces(name))};".encode())
     return whole.hexdigest()
 
 
-def column_hash(values: Array) -> str:
+def _leaks(parts: Mapping[str, Part]) -> Json:
+    hashes = {
+        split: np.array(
+            [xxhash.xxh3_64_intdigest(row) for rows in part.pieces("image") for row in rows],
+            np.uint64,
+        )
+        for split, part in parts.items()
+    }
+    return leaks.find(
+        hashes, {split: part.columns["id"][part.rows] for split, part in parts.items()}
+    )
+
+
+def column_hash(pieces: Iterable[Array]) -> str:
     """Of numbers the hash of their bytes, of text that of its words, each with its length."""
-    if values.dtype.kind in "UO":
-        words = [str(value).encode() for value in values]
-        return xxhash.xxh3_128_hexdigest(b"".join(b"%d:%b" % (len(word), word) for word in words))
-    return xxhash.xxh3_128_hexdigest(np.ascontiguousarray(values).data)
+    found = xxhash.xxh3_128()
+    for values in pieces:
+        if values.dtype.kind in "UO":
+            words = [str(value).encode() for value in values]
+            found.update(b"".join(b"%d:%b" % (len(word), word) for word in words))
+        else:
+            found.update(np.ascontiguousarray(values).data)
+    return found.hexdigest()
 
 
-def _moments(columns: Columns, kind: Kind) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation per channel, from exact counts: equal on every machine."""
-    if kind != "image":
-        return (), ()
+def _moments(
+    parts: Mapping[str, Part], shape: tuple[int, ...]
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel, of what is learnt from, by exact counts: equal on every machine."""
+    learnt = [part for split, part in parts.items() if folds.is_learnt(split)]
+    counts = np.zeros((shape[2], 256), np.int64)
+    for part in learnt or [next(iter(parts.values()))]:
+        for pixels in part.pieces("image"):
+            for channel, counted in zip(np.moveaxis(pixels, -1, 0), counts, strict=True):
+                counted += np.bincount(channel.reshape(-1), minlength=256)
     mean, std = [], []
-    for channel in np.moveaxis(columns["image"], -1, 0):
-        counts = [int(count) for count in np.bincount(channel.reshape(-1), minlength=256)]
-        num, total = sum(counts), sum(v * n for v, n in enumerate(counts))
-        squares = sum(v * v * n for v, n in enumerate(counts))
+    for by_value in counts.tolist():  # as Python's integers, which know no overflow
+        num, total = sum(by_value), sum(v * n for v, n in enumerate(by_value))
+        squares = sum(v * v * n for v, n in enumerate(by_value))
         mean.append(total / (255 * num))
         std.append((num * squares - total * total) ** 0.5 / (255 * num))
     return tuple(mean), tuple(std)

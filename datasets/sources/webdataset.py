@@ -30,7 +30,7 @@ class _Sample:
 
 
 def build(*, path: str = "", image: str = "", label: str = "label") -> Source:
-    """`path` is a shard, a folder of shards or a pattern such as s3://bucket/train-*.tar.
+    """`path` is a shard, a folder of shards or a pattern such as s3://bucket/train-*.tar or train-{000..009}.tar.
 
     The picture is the member whose extension is `image`, or any known one. The label is in key.cls, else in key.json
     under `label`: a number, named by a line of classnames.txt beside the shards if there is one, or a word. The text

@@ -9,11 +9,10 @@ import pandas as pd
 import pytest
 
 from cluster.run import Run
-from datasets.shards import open_dataset
 from search.ledger import prove
 from tests.commands import cli
 from tests.datasets.photographs import encoded
-from trainers import build
+from trainers import feed
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORDS = [
@@ -53,7 +52,7 @@ def test_the_head_is_sized_and_every_sample_used_once(trained: Run) -> None:
 
 
 def test_prediction_sees_what_the_evaluation_saw(trained: Run, photographs: Path) -> None:
-    dataset = open_dataset(build.data_url(trained.recipe.data))
+    dataset = feed.dataset(trained.recipe.data)
     columns = dataset.columns("test")
     paths = dict(zip(columns["id"].tolist(), columns["path"].tolist(), strict=True))
     table = pd.read_parquet(f"{trained.url}/predictions.parquet").query("split == 'test'")
@@ -65,12 +64,12 @@ def test_prediction_sees_what_the_evaluation_saw(trained: Run, photographs: Path
 def test_the_same_folder_is_packed_once_and_a_changed_one_again(
     trained: Run, photographs: Path
 ) -> None:
-    first = build.data_url(trained.recipe.data)
-    assert build.data_url(trained.recipe.data) == first
+    first = feed.url_of(trained.recipe.data, trained.recipe.data)
+    assert feed.url_of(trained.recipe.data, trained.recipe.data) == first
     (photographs / "down" / "more.jpg").write_bytes(encoded(200))
-    assert build.data_url(trained.recipe.data) != first
+    assert feed.url_of(trained.recipe.data, trained.recipe.data) != first
     (photographs / "down" / "more.jpg").unlink()
-    assert build.data_url(trained.recipe.data) == first
+    assert feed.url_of(trained.recipe.data, trained.recipe.data) == first
 
 
 def test_packing_and_training_from_a_url(photographs: Path, tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ from cluster.evaluate import evaluate
 from cluster.run import Run, run
 from datasets import store
 from datasets.refusal import Refusal
-from datasets.shards import Dataset, open_dataset
+from datasets.shards import Dataset
 from tests.commands import cli
-from trainers import build
+from trainers import feed
 from trainers.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 @pytest.fixture(scope="module")
 def dataset(finished: Run) -> Dataset:
-    return open_dataset(build.data_url(finished.recipe.data))
+    return feed.dataset(finished.recipe.data)
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ from datasets.packing import encoded
 from datasets.pictures import prepare
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal
+from datasets.sampling.samplers import Shuffled
 from datasets.shards import Dataset
 from datasets.source import Source
 from datasets.stream import EvalStream, TrainStream, View
@@ -58,7 +59,15 @@ def train(
     start: int = 0,
 ) -> list[dict[str, torch.Tensor]]:
     plan = Plan(NUM, 32, 32, "keep")
-    stream = TrainStream(dataset, "train", plan=plan, seed=3, rank=rank, world=world, view=view)
+    stream = TrainStream(
+        dataset,
+        "train",
+        sampler=Shuffled(dataset.manifest.split("train"), plan),
+        seed=3,
+        rank=rank,
+        world=world,
+        view=view,
+    )
     return [dict(batch.columns) for batch in stream.epoch(0, epoch, start)]
 
 
@@ -155,7 +164,13 @@ def test_a_remote_set_gives_the_same_batches(pictures: Dataset, bucket: str) -> 
 
 def test_leaving_an_epoch_stops_its_threads(pictures: Dataset) -> None:
     before = set(threading.enumerate())
-    stream = TrainStream(pictures, "train", plan=Plan(NUM, 8, 8), seed=0, view=CROPS)
+    stream = TrainStream(
+        pictures,
+        "train",
+        sampler=Shuffled(pictures.manifest.split("train"), Plan(NUM, 8, 8)),
+        seed=0,
+        view=CROPS,
+    )
     batches = stream.epoch(0, 0)
     next(batches)
     assert set(threading.enumerate()) - before
@@ -173,7 +188,7 @@ def test_a_damaged_picture_is_named(source: Source, tmp_path: Path) -> None:
             found = real(data, options, channels)  # type: ignore[arg-type]
             return prepare.Prepared(b"\xff\xd8" + found.data[:20], *astuple(found)[1:])
 
-        patch.setattr("datasets.packing.encoded.prepare", spoilt)
+        patch.setattr("datasets.packing.jobs.prepare", spoilt)
         write(source, url)
     with pytest.raises(Refusal, match="the picture with id"):
         train(shards.open_dataset(url))
@@ -190,7 +205,13 @@ def test_pictures_of_many_sizes_need_one(pictures: Dataset) -> None:
 
 
 def test_a_batch_does_not_change_when_the_next_is_made(pictures: Dataset) -> None:
-    stream = TrainStream(pictures, "train", plan=Plan(NUM, 16, 16), seed=0, view=CROPS)
+    stream = TrainStream(
+        pictures,
+        "train",
+        sampler=Shuffled(pictures.manifest.split("train"), Plan(NUM, 16, 16)),
+        seed=0,
+        view=CROPS,
+    )
     kept = [(batch, batch["image"].clone()) for batch in stream.epoch(0, 0)]
     assert all(torch.equal(batch["image"], image) for batch, image in kept)
 

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import lines, order
-from datasets.lines import Windowed
+from datasets import order
 from datasets.order import Plan
 from datasets.packed.manifest import Shard, Split
 from datasets.refusal import Refusal
+from datasets.sampling import lines
+from datasets.sampling.lines import Windowed
 
 
 def line(sizes: list[int], batch: int, lanes: int, tail: str = "drop", epoch: int = 0) -> Windowed:

@@ -24,7 +24,7 @@ def test_curves_of_a_run(finished: Path) -> None:
         "Scores",
         "Validation calibration error",
         "Learning rate",
-        "Images per second",
+        "Samples per second",
         "Share of time waiting for data",
     ]
     assert (

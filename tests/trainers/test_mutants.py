@@ -22,8 +22,7 @@ import yaml
 from cluster.session import Local
 from cluster.train import choose_place, plans_of
 from datasets.refusal import Refusal
-from datasets.shards import open_dataset
-from trainers import build, rooms
+from trainers import build, feed, rooms
 from trainers.describe import describe, preview
 from trainers.engine import fit
 from trainers.recipe import Recipe, parts
@@ -155,7 +154,7 @@ def step_once(path: str, folder: Path) -> Recipe:
     if sum(parameter.numel() for parameter in preview(recipe).parameters()) > MOST_PARAMETERS:
         return recipe  # allowed, and nothing that a test should train
     place = choose_place(recipe)
-    dataset = open_dataset(build.data_url(recipe.data))
+    dataset = feed.dataset(recipe.data)
     plans_of(recipe, dataset, place.workers)
     describe(recipe, build.shape(recipe, dataset.manifest))
     folder.mkdir()

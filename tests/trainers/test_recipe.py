@@ -353,7 +353,7 @@ def test_a_phase_reads_its_own_data(plain: Recipe) -> None:
     [
         "name=other", "rows=[1, 2]", "scale.workers=4", "scale.micro_batch=16", "scale.device=cpu", "evals.accuracy.every=5",
         "log.every=10", "log.tensorboard=false", "keep.every_steps=7", "keep.every_seconds=null", "keep.last=3",
-        "data.url=/elsewhere", "data.lanes=64",
+        "data.url=/elsewhere", "data.lanes=64", "data.allow_leaks=[train/test]",
     ],
 )  # fmt: skip
 def test_where_and_how_often_is_the_same_run(change: str, plain: Recipe) -> None:
@@ -370,6 +370,16 @@ def test_where_and_how_often_is_the_same_run(change: str, plain: Recipe) -> None
 )  # fmt: skip
 def test_what_is_learnt_makes_another_run(change: str, plain: Recipe) -> None:
     assert plain.override(change).identity(DIGEST) != plain.identity(DIGEST)
+
+
+def test_a_fold_is_one_of_those_that_are_made(plain: Recipe) -> None:
+    folded = plain.override("data.splits.folds=5")
+    one, two = (folded.override(f"data.fold={fold}") for fold in (0, 4))
+    assert len({recipe.identity(DIGEST) for recipe in (plain, one, two)}) == 3
+    assert "fold 5 is none of splits.folds=5" in str(refused(folded.override, "data.fold=5"))
+    assert "splits.folds=None" in str(refused(plain.override, "data.fold=0"))
+    assert plain.override("data.url=/packed", "data.source=null", "data.fold=7").data.fold == 7
+    assert "data.allow_leaks" in str(refused(plain.override, "data.allow_leaks=[train]"))
 
 
 def test_identity_is_of_the_content(plain: Recipe) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from datasets.batch import Batch
 from datasets.order import Plan
 from datasets.refusal import Refusal
-from trainers import build, rooms
+from trainers import build, feed, rooms
 from trainers.build import Shape
 from trainers.describe import preview
 from trainers.recipe import Recipe
@@ -147,14 +147,27 @@ def test_losses_that_couple_samples_are_not_cut() -> None:
     assert caught.value.path == "scale.micro_batch" and "couples" in str(caught.value)
 
 
-def test_weights_of_its_own_cannot_be_accumulated(
-    digits: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stage = staged(digits.override("scale.micro_batch=8"))
-    weighted = Step(torch.tensor(1.0, requires_grad=True), weight=torch.tensor(3.0))
-    monkeypatch.setattr(stage.task, "training_step", lambda batch: iter([weighted]))
-    with pytest.raises(Refusal, match="weights of its own"):
-        stage.spend(batch(), 0, ())
+@pytest.mark.parametrize("micro_batch", [1, 7, 19])
+def test_weighted_samples_accumulate_to_the_whole_batch(digits: Recipe, micro_batch: int) -> None:
+    recipe = digits.override("model.width=4")
+    whole = staged(recipe, without_norms(build.model(recipe, SHAPE)))
+    cut = staged(
+        recipe.override({"scale.micro_batch": micro_batch}),
+        without_norms(build.model(recipe, SHAPE)),
+    )
+    plain = staged(recipe, without_norms(build.model(recipe, SHAPE)))
+    for step in range(3):
+        given = batch(seed=step)
+        weight = torch.linspace(0.1, 3, 20)
+        given = Batch({**given.columns, "weight": weight}, key=step)
+        whole.spend(given, step, ())
+        cut.spend(given, step, ())
+        plain.spend(batch(seed=step), step, ())
+    pairs = zip(whole.task.parameters(), cut.task.parameters(), strict=True)
+    for one, two in pairs:
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
+    others = zip(whole.task.parameters(), plain.task.parameters(), strict=True)
+    assert any(not torch.allclose(one, two) for one, two in others), "weights matter"
 
 
 def test_on_one_process_a_loss_is_itself() -> None:
@@ -216,10 +229,9 @@ def test_parts_that_do_not_fit_each_other_are_refused(
 
 @pytest.mark.parametrize(("source", "task"), [("curve", "classify"), ("digits", "regress")])
 def test_a_task_that_reads_other_columns_is_refused(digits: Recipe, source: str, task: str) -> None:
-    from datasets.shards import open_dataset
 
     recipe = digits.override({"data.source": source, "phases.0.task": task})
-    manifest = open_dataset(build.data_url(recipe.data)).manifest
+    manifest = feed.dataset(recipe.data).manifest
     with pytest.raises(Refusal) as caught:
         build.shape(recipe, manifest)
     assert caught.value.path == "phases.0.task" and manifest.name in str(caught.value)

@@ -10,6 +10,7 @@ from benchmarks.stream.pictures import CLASSES, SMALL
 from datasets import gather, order, pack, transforms
 from datasets.frames import random_resized_crop
 from datasets.pictures.prepare import Options
+from datasets.sampling.samplers import Shuffled
 from datasets.shards import open_dataset
 from datasets.stream import TrainStream, View
 
@@ -34,13 +35,15 @@ def batches(given: Given) -> Iterator[Any]:
     if given.variant == "undecoded":
         vars(gather)["show"] = _nothing
     dataset = open_dataset(given.url or given.own)
-    rows = dataset.manifest.split("train").rows
-    plan = order.Plan(rows, given.batch, lanes=min(given.batch, 64))
+    split = dataset.manifest.split("train")
+    plan = order.Plan(split.rows, given.batch, lanes=min(given.batch, 64))
     if given.variant == "small":
         view = View(transforms=(transforms.pad_crop(padding=4), transforms.flip()))
     else:
         view = View(frame=random_resized_crop(mirror=0.5), size=given.size, threads=given.workers)
-    stream = TrainStream(dataset, "train", plan=plan, seed=given.seed, view=view)
+    stream = TrainStream(
+        dataset, "train", sampler=Shuffled(split, plan), seed=given.seed, view=view
+    )
     if given.variant == "resumed":
         # From the middle of an epoch on, then another, so that there are as many batches as there should be.
         for part in (stream.epoch(0, 0, plan.steps // 2), stream.epoch(0, 1)):

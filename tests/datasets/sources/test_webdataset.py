@@ -59,6 +59,19 @@ def test_patterns_single_shards_and_names_of_classes(shards: Path) -> None:
         webdataset.build(path=str(shards))
 
 
+def test_braces_name_shards_as_a_shell_does(shards: Path) -> None:
+    both = webdataset.build(path=str(shards / "set-{000..001}.tar"))
+    assert both.columns["label"].tolist() == [0, 1, 2, 3]
+    assert both.columns["path"][0] == "set-000.tar/0000.jpg"
+    turned = webdataset.build(path=str(shards / "set-{001,000}.tar"))
+    assert turned.columns["label"].tolist() == [2, 3, 0, 1]
+    with pytest.raises(Refusal, match=r"2 of the 4 files are missing, 'set-002.tar'"):
+        webdataset.build(path=str(shards / "set-{000..003}.tar"))
+    for pattern, words in (("set-{5..1}.tar", "range from 5 to 1"), ("set-{x}.tar", "around 'x'")):
+        with pytest.raises(Refusal, match=words):
+            webdataset.build(path=str(shards / pattern))
+
+
 def test_labels_in_json_words_and_compressed_shards(
     archive: Archive, picture: Picture, holds: Holds
 ) -> None:

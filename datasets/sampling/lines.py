@@ -27,10 +27,15 @@ class Line(Protocol):
 
 def of_epoch(split: Split, plan: Plan, *, seed: int, phase: int, epoch: int) -> Line:
     """The line of a split's epoch: a function of the manifest, the plan and the seed."""
-    if sum(shard.bytes for shard in split.shards) <= order.WHOLE_BYTES:
+    if not windowed(split):
         return Whole(plan, order.line(plan.rows, seed=seed, phase=phase, epoch=epoch))
     sizes = np.array([shard.rows for shard in split.shards], np.int64)
     return Windowed(plan, sizes, root=order.key("windowed", seed, phase, epoch))
+
+
+def windowed(split: Split) -> bool:
+    """Whether a split is too large to be permuted whole."""
+    return sum(shard.bytes for shard in split.shards) > order.WHOLE_BYTES
 
 
 class Whole:
@@ -64,7 +69,7 @@ class Windowed:
         self._starts = np.concatenate(
             [[0], np.cumsum(shard_rows[shards])]
         )  # and its place in the line
-        self.bounds = np.arange(plan.lanes + 1, dtype=np.int64) * plan.batch // plan.lanes
+        self.bounds = np.array(plan.bounds, np.int64)
         self._permuted = lru_cache(maxsize=2 * plan.lanes + 2)(self._permute)
 
     def rows(self, step: int, rank: int = 0, world: int = 1) -> Integers:
@@ -82,7 +87,7 @@ class Windowed:
         """Where in the line a lane's rows of a step are."""
         width = int(self.bounds[lane + 1] - self.bounds[lane])
         first, last = step * width, (step + 1) * width
-        parts = []
+        parts = [np.empty(0, np.int64)]  # a lane of a mixture may have no slot of a set
         for window in range(first // self.window, (last - 1) // self.window + 1):
             start = window * self.window
             places = self._permuted(lane, window)

@@ -1,0 +1,115 @@
+"""From a recipe's `data` to what a run reads: the data set, who fills which batch, how samples are mixed."""
+
+from __future__ import annotations
+
+from datasets import assembled, pack, subsets
+from datasets.mixing import Mixing
+from datasets.orders import Rows
+from datasets.packed.columns import Array
+from datasets.refusal import Refusal
+from datasets.sampling.mixture import Mixture
+from datasets.sampling.samplers import Sampler
+from datasets.shards import Dataset, open_fold
+from trainers import rooms
+from trainers.build import Shape, on_part
+from trainers.recipe import Data, Ingredient, Recipe
+
+
+def dataset(data: Data) -> Dataset:
+    """The packed set or sets, opened: a subset of its rows, labels with noise and weights, as the recipe says."""
+    if data.mixture:
+        sets = [_opened(each, data) for each in data.mixture]
+        found: Dataset = assembled.mixed(sets, [each.weight for each in data.mixture])
+    else:
+        found = _opened(data, data)
+    chosen = data.subset
+    if chosen and chosen.classes:
+        found = subsets.of_classes(found, chosen.classes)
+    if chosen and (chosen.shots is not None or chosen.fraction is not None):
+        _whole(data, "subset")
+        found = subsets.of_train(
+            found, shots=chosen.shots, fraction=chosen.fraction, seed=chosen.seed
+        )
+    if data.noise:
+        _whole(data, "noise")
+        noise = rooms.door("noises", data.noise.name).build({}, data.noise.arguments)
+        found = subsets.noisy(found, noise)
+    return subsets.weighted(found) if data.class_weights else found
+
+
+def samplers(recipe: Recipe, dataset: Dataset) -> list[Sampler]:
+    """Who fills the batches of each phase. Raises Refusal where there is no full batch, or an order does not fit."""
+    return [sampler(recipe, index, dataset) for index in range(len(recipe.phases))]
+
+
+def sampler(recipe: Recipe, index: int, dataset: Dataset) -> Sampler:
+    """Who fills the batches of a phase."""
+    data = recipe.phase_data(index)
+    lanes = data.lanes or min(data.batch, 64)
+    if data.mixture:
+        assert isinstance(dataset, assembled.Assembled)
+        weights = [each.weight for each in data.mixture]
+        return Mixture(dataset.sets("train"), weights, batch=data.batch, lanes=lanes)
+    name, arguments = (data.order.name, data.order.arguments) if data.order else ("shuffle", {})
+
+    def labels() -> Array:
+        columns = dataset.columns("train")
+        if "label" not in columns:
+            raise Refusal(
+                f"order '{name}' goes by classes, '{dataset.manifest.name}' has no labels",
+                path="data.order",
+                value=name,
+                remedy="use data.order=shuffle",
+            )
+        return columns["label"]
+
+    split = dataset.manifest.split("train")
+    rows = Rows(split, labels, data.batch, lanes, data.tail)
+    with on_part("data.order"):
+        found: Sampler = rooms.door("orders", name).build({"rows": rows}, arguments)
+    return found
+
+
+def mixing(recipe: Recipe, index: int, shape: Shape) -> Mixing | None:
+    """CutMix and MixUp of a phase, or None. Raises Refusal where there are no classes to mix."""
+    parts = recipe.phase_data(index).train.mix
+    if not parts:
+        return None
+    if not shape.classes:
+        raise Refusal(
+            "samples are mixed with their labels, and these data have none",
+            path="data.train.mix",
+            value=[part.name for part in parts],
+            remedy="set data.train.mix=[]",
+        )
+    mixers = [rooms.door("mixers", part.name).build({}, part.arguments) for part in parts]
+    return Mixing(mixers, len(shape.classes))
+
+
+def _opened(origin: Data | Ingredient, data: Data) -> Dataset:
+    return open_fold(url_of(origin, data), data.fold)
+
+
+def url_of(origin: Data | Ingredient, data: Data) -> str:
+    """Where a packed set is; a source is packed into the cache first."""
+    if origin.url is not None:
+        return origin.url
+    assert origin.source is not None
+    splits = data.splits
+    shares = {"val": 0.0 if splits.folds else splits.val, "test": splits.test}
+    return pack.ensure(
+        origin.source.name,
+        origin.source.arguments,
+        fractions={name: share for name, share in shares.items() if share},
+        folds=splits.folds or 0,
+        seed=splits.seed,
+    )
+
+
+def _whole(data: Data, what: str) -> None:
+    if data.mixture:
+        raise Refusal(
+            f"data.{what} of a mixture is not clear: of which set?",
+            path=f"data.{what}",
+            remedy="leave one of the two out",
+        )
