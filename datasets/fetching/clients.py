@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 # roleless: an instance's role gave no credentials, for good or for a moment
 Kind = Literal["again", "denied", "roleless", "absent", "wrong"]
 
-WHOLE_BYTES = 1 << 20  # what obstore gathers before it hands over
+WHOLE_BYTES = (
+    1 << 18
+)  # what obstore gathers before it hands over: small enough that its memory is used again
 CAREFUL_BYTES = 1 << 14  # after a failure, so that little is lost by the next one
 CAREFUL_REQUEST_BYTES = 1 << 20  # fsspec hands over whole answers: after a failure, small ones
 _EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId")

@@ -165,7 +165,7 @@ class Shelf:
             f"{self.manifest.stored}/{shard.path}/{batch.offset}",
             batch.length,
             batch.checksum,
-            lambda: self._ranges.read(shard.path, batch.offset, batch.length),
+            lambda: self._ranges.pieces(shard.path, batch.offset, batch.length),
         )
 
 
