@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any
 
-NAMES = ("step", "ddp", "first_step", "demo")
+NAMES = ("step", "ledger", "ddp", "first_step", "first_batch", "plan", "demo")
 
 
 def main() -> None:

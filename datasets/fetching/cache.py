@@ -12,10 +12,11 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import xxhash
@@ -33,6 +34,7 @@ SWEEP_SECONDS = 60.0  # a younger temporary file may not have its lock yet
 LOCKS = 1024  # two entries that share one only wait for each other
 FLOOR = 0.9  # of the budget: what eviction leaves, so that not every write lists the folder
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+Fetch: TypeAlias = Callable[[], Iterable[bytes]]  # an entry's bytes, in pieces of any length
 
 
 class Cache:
@@ -52,7 +54,7 @@ class Cache:
     def __reduce__(self) -> tuple[Any, ...]:
         return Cache, (self.folder, self.budget)
 
-    def path(self, key: str, length: int, checksum: str, fetch: Callable[[], bytes]) -> Path:
+    def path(self, key: str, length: int, checksum: str, fetch: Fetch) -> Path:
         """A file that holds the `length` bytes of xxh3_64 `checksum`; absent, they are fetched.
 
         Processes that ask for one entry at a time fetch it once. Open the file at once, or use
@@ -68,12 +70,14 @@ class Cache:
                 return file
             if damage:
                 logger.warning("%s (%s) %s, fetching it again", file, key, damage)
-            data = _fetched(key, length, checksum, fetch)
-            with explained("written", str(self.folder)):
-                self._keep(file, data)
+            try:
+                with explained("written", str(self.folder)):
+                    self._keep(file, _Arriving(key, length, checksum, fetch))
+            except _Unfetched as error:
+                raise error.reason from None
         return file
 
-    def mapped(self, key: str, length: int, checksum: str, fetch: Callable[[], bytes]) -> pa.Buffer:
+    def mapped(self, key: str, length: int, checksum: str, fetch: Fetch) -> pa.Buffer:
         """The same bytes, mapped: nothing that others do to the folder can take them away."""
         while True:
             file = self.path(key, length, checksum, fetch)
@@ -106,7 +110,7 @@ class Cache:
                 return ""
         return None
 
-    def _keep(self, file: Path, data: bytes) -> None:
+    def _keep(self, file: Path, data: _Arriving) -> None:
         """Writes an entry; on a full disk once more after half of the others went."""
         try:
             self._write(file, data)
@@ -128,11 +132,11 @@ class Cache:
                     remedy="free some space, or name a folder on another disk in MANTA_CACHE",
                 ) from again
 
-    def _write(self, file: Path, data: bytes) -> None:
+    def _write(self, file: Path, data: _Arriving) -> None:
         temporary = self.folder / f"{TEMPORARY}{uuid.uuid4().hex}"
         descriptor = self._begun(temporary, file, len(data))
         try:
-            _put(descriptor, data)
+            data.put(descriptor)
             with self._counting():  # who counts entries sees it once
                 os.replace(temporary, file)
             self._seen[file.name] = os.fstat(descriptor).st_ino
@@ -238,24 +242,56 @@ class _Total:
         os.pwrite(self._descriptor, b"%020d" % max(num_bytes, 0), 0)
 
 
-def _fetched(key: str, length: int, checksum: str, fetch: Callable[[], bytes]) -> bytes:
-    """Right bytes, or after a few wrong answers a Refusal."""
-    for _ in range(FETCHES):
-        data = fetch()
-        actual = xxhash.xxh3_64_hexdigest(data)
-        if actual == checksum and len(data) == length:
-            return data
-        logger.warning(
-            "%s arrived as %d bytes of checksum %s, expected %d of %s",
-            *(key, len(data), actual, length, checksum),
+@dataclass(frozen=True, slots=True)
+class _Arriving:
+    """An entry's bytes, hashed and written piece by piece as they come: whole they are in no memory."""
+
+    key: str
+    length: int
+    checksum: str
+    fetch: Fetch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def put(self, descriptor: int) -> None:
+        """Fills a file with the right bytes. Raises Refusal after a few wrong answers, _Unfetched where `fetch` fails."""
+        for _ in range(FETCHES):
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            length, sum_ = 0, xxhash.xxh3_64()
+            for piece in self._pieces():
+                length += len(piece)
+                sum_.update(piece)
+                if length <= self.length:
+                    _put(descriptor, piece)
+            actual = sum_.hexdigest()
+            if length == self.length and actual == self.checksum:
+                return
+            logger.warning(
+                "%s arrived as %d bytes of checksum %s, expected %d of %s",
+                *(self.key, length, actual, self.length, self.checksum),
+            )
+        raise Refusal(
+            f"arrived {FETCHES} times as {length} bytes with checksum {actual}, "
+            f"expected {self.length} bytes with {self.checksum}",
+            path=self.key,
+            value=actual,
+            remedy="the shard is damaged: copy or pack it again",
         )
-    raise Refusal(
-        f"arrived {FETCHES} times as {len(data)} bytes with checksum {actual}, "
-        f"expected {length} bytes with {checksum}",
-        path=key,
-        value=actual,
-        remedy="the shard is damaged: copy or pack it again",
-    )
+
+    def _pieces(self) -> Iterator[bytes]:
+        try:
+            yield from self.fetch()
+        except Exception as error:
+            raise _Unfetched(error) from error
+
+
+class _Unfetched(Exception):
+    """What `fetch` raised, told from what the disk raises."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 def _put(descriptor: int, data: bytes) -> None:

@@ -9,14 +9,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from datasets.remote import Remote
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
 
 # roleless: an instance's role gave no credentials, for good or for a moment
 Kind = Literal["again", "denied", "roleless", "absent", "wrong"]
 
-WHOLE_BYTES = 1 << 20  # what obstore gathers before it hands over
+WHOLE_BYTES = (
+    1 << 18
+)  # what obstore gathers before it hands over: small enough that its memory is used again
 CAREFUL_BYTES = 1 << 14  # after a failure, so that little is lost by the next one
 CAREFUL_REQUEST_BYTES = 1 << 20  # fsspec hands over whole answers: after a failure, small ones
 _EXPIRED = ("ExpiredToken", "InvalidToken", "TokenRefreshRequired", "InvalidAccessKeyId")
@@ -61,26 +66,7 @@ class Obstore:
     _process: ClassVar[int] = 0  # where its threads are
 
     def __init__(self, url: str, stall: float) -> None:
-        from obstore.store import S3Store
-
-        endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-        self._bucket = url.partition("://")[2].partition("/")[0]
-        options: dict[str, Any] = {"endpoint": endpoint} if endpoint else {}
-        if _needs_files():
-            options |= _from_files()
-        Obstore._process = os.getpid()
-        self._store = S3Store(
-            self._bucket,
-            client_options={
-                "allow_http": endpoint.startswith("http://"),
-                "connect_timeout": timedelta(seconds=min(5.0, stall)),
-                "read_timeout": timedelta(seconds=stall),
-                # A large range on a slow line is no failure: silence is what is timed.
-                "timeout": timedelta(hours=1),
-            },
-            retry_config={"max_retries": 0},
-            **options,
-        )
+        self._store = s3_store(url, stall, retry_config={"max_retries": 0})
 
     @classmethod
     def is_of_a_parent(cls) -> bool:
@@ -113,6 +99,34 @@ class Fsspec:
             yield data
             if len(data) != last - first:
                 return
+
+
+def s3_store(url: str, stall: float, **options: Any) -> S3Store:
+    """obstore's client for a URL's bucket, with the endpoint and the credentials of now."""
+    from obstore.store import S3Store
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    if endpoint:
+        options["endpoint"] = endpoint
+    if not _in_environment() and _in_files():
+        options |= _from_files()
+    Obstore._process = os.getpid()
+    return S3Store(
+        url.partition("://")[2].partition("/")[0],
+        client_options={
+            "allow_http": endpoint.startswith("http://"),
+            "connect_timeout": timedelta(seconds=min(5.0, stall)),
+            "read_timeout": timedelta(seconds=stall),
+            # A large range on a slow line is no failure: silence is what is timed.
+            "timeout": timedelta(hours=1),
+        },
+        **options,
+    )
+
+
+def has_credentials() -> bool:
+    """Whether there are some but those that an instance's role would give."""
+    return _in_environment() or _in_files()
 
 
 def judged(error: Exception) -> Problem | None:
@@ -166,10 +180,12 @@ def _answer(error: BaseException | None, text: str) -> tuple[int, str]:
     return status, "" if code == str(status) else code
 
 
-def _needs_files() -> bool:
-    """Whether credentials can only be in AWS's files, which obstore does not read."""
-    if any(os.environ.get(name) for name in _GIVEN):
-        return False
+def _in_environment() -> bool:
+    return any(os.environ.get(name) for name in _GIVEN)
+
+
+def _in_files() -> bool:
+    """Whether there are AWS's files, which obstore does not read."""
     files = {"AWS_SHARED_CREDENTIALS_FILE": "credentials", "AWS_CONFIG_FILE": "config"}
     places = (os.environ.get(name) or f"~/.aws/{file}" for name, file in files.items())
     return any(Path(place).expanduser().exists() for place in places)

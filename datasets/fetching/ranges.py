@@ -12,7 +12,7 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -117,7 +117,11 @@ class Ranges:
         return self._here().stats
 
     def read(self, path: str, offset: int, length: int) -> bytes:
-        """Bytes offset .. offset+length-1 of the file `path`, relative to the URL.
+        """The same as `pieces`, in one."""
+        return b"".join(self.pieces(path, offset, length))
+
+    def pieces(self, path: str, offset: int, length: int) -> Iterator[bytes]:
+        """Bytes offset .. offset+length-1 of the file `path`, relative to the URL, as they come.
 
         Raises Refusal for a path that leaves the URL, a file that is absent or too short, for
         credentials that are refused twice, and when the deadline has passed.
@@ -125,7 +129,7 @@ class Ranges:
         reading = _Reading(store.join(self.url, path), offset, length, self._clock)
         here, client = self._here(), self._client()
         while reading.missing:
-            problem = reading.once(client, here.stats)
+            problem = yield from reading.once(client, here.stats)
             if problem is None:
                 continue
             pause = reading.pause(problem, self.deadline)
@@ -135,7 +139,6 @@ class Ranges:
                 raise RuntimeError(f"{self!r} was closed while it was read")
             if problem.kind == "denied":
                 client = self._client(instead_of=client)
-        return b"".join(reading.parts)
 
     def close(self) -> None:
         """Ends the pauses of reads that are being tried again; these raise RuntimeError."""
@@ -167,16 +170,15 @@ def _rebuild(url: str, deadline: float, stall: float, client: str) -> Ranges:
 
 
 class _Reading:
-    """One range on its way: the parts that came, and how long nothing has."""
+    """One range on its way: what is missing, and how long nothing has come."""
 
     def __init__(self, url: str, offset: int, length: int, clock: Callable[[], float]) -> None:
         self.url, self.offset, self.missing, self.clock = url, offset, length, clock
-        self.parts: list[bytes] = []
         self.since, self.tries = clock(), 0  # of the last progress
         self.retried = self.denied = False
 
-    def once(self, client: Client, stats: Stats) -> Problem | None:
-        """One request for what is missing; what went wrong with it, if anything."""
+    def once(self, client: Client, stats: Stats) -> Generator[bytes, None, Problem | None]:
+        """One request for what is missing: its pieces, and what went wrong with it, if anything."""
         end, before = self.offset + self.missing, self.missing
         stats.count(requests=1)
         self.tries += 1
@@ -185,6 +187,7 @@ class _Reading:
                 self._take(part, stats)
                 if self.missing < 0:
                     return Problem("wrong", "the server sends more than the range it was asked for")
+                yield part
         except Exception as error:
             problem = judged(error)
             if problem is None:
@@ -198,7 +201,6 @@ class _Reading:
 
     def _take(self, part: bytes, stats: Stats) -> None:
         if part:
-            self.parts.append(part)
             self.offset += len(part)
             self.missing -= len(part)
             self.since, self.tries = self.clock(), 0

@@ -105,7 +105,9 @@ def _column(column: pa.Array, name: str, manifest: Manifest, where: str) -> Colu
     kind = ColumnType.parse(manifest.columns[name])
     assert kind is not None, "the manifest was checked"
     if kind.kind == "string":
-        return np.asarray(column.to_numpy(zero_copy_only=False), object)
+        return np.array(
+            column.to_pylist(), object
+        )  # to_numpy would import pandas: a third of a second
     if kind.kind in ("encoded", "tiles"):
         return _ragged(column, kind.kind, where)
     inner = manifest.shape if name == "image" else kind.inner

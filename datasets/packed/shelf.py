@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Protocol
@@ -168,10 +168,10 @@ class Shelf:
         shard, place = self.places[number]
         batch, asked = shard.batches[place], False
 
-        def fetch() -> bytes:
+        def fetch() -> Iterator[bytes]:
             nonlocal asked
             asked = True
-            return self._ranges.read(shard.path, batch.offset, batch.length)
+            return self._ranges.pieces(shard.path, batch.offset, batch.length)
 
         key, length, checksum = self._entry(number)
         try:

@@ -68,29 +68,30 @@ def prepare(data: bytes, options: Options, channels: Channels = 3) -> Prepared:
     if smaller is not None:
         data = smaller
         pixels = decode(data, channels)
-    elif options.tiled:
-        data = tiled(data, pixels)
+    cut = tiled(data, pixels) if smaller is None and options.tiled else None
+    data, tiles = cut or (data, tiling.index(data))
     height, width = pixels.shape[:2]
-    return Prepared(data, height, width, tiling.index(data), _sums(pixels))
+    return Prepared(data, height, width, tiles, _sums(pixels))
 
 
-def tiled(data: bytes, pixels: Pixels) -> bytes:
-    """A JPEG with restart markers and the same pixels, or what was given where that cannot be had."""
+def tiled(data: bytes, pixels: Pixels) -> tuple[bytes, Offsets] | None:
+    """A JPEG with restart markers and the same pixels, and its index; None where that cannot be had."""
     program = jpegtran()
     if program is None or data[:2] != b"\xff\xd8":
-        return data
+        return None
     plain = [program, "-copy", "none", "-optimize"]
     baseline = (
         data if tiling.layout(data) else _ran(plain, data)
     )  # progressive ones become baseline
     found = tiling.layout(baseline) if baseline else None
     if not baseline or found is None:
-        return data
+        return None
     interval = tiling.best_interval(found.width, found.mcu_width)
     cut = _ran([*plain, "-restart", f"{interval}B"], baseline)
     channels: Channels = 1 if pixels.shape[2] == 1 else 3
-    same = cut and len(tiling.index(cut)) and np.array_equal(decode(cut, channels), pixels)
-    return cut if cut and same else data
+    if not cut or not len(tiles := tiling.index(cut)):
+        return None
+    return (cut, tiles) if np.array_equal(decode(cut, channels), pixels) else None
 
 
 def _ran(command: list[str], data: bytes) -> bytes | None:
@@ -121,9 +122,11 @@ def _smaller(pixels: Pixels, options: Options) -> bytes | None:
 
 
 def _sums(pixels: Pixels) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    thin = pixels[::_THIN, ::_THIN].reshape(-1, pixels.shape[2]).astype(np.int64)
-    count = np.full(thin.shape[1], len(thin), np.int64)
-    return np.stack((count, thin.sum(0), (thin * thin).sum(0)))
+    # A plane a channel, in doubles, which hold these sums exactly: a ninth of the time of integers side by side.
+    planes = np.ascontiguousarray(pixels[::_THIN, ::_THIN].transpose(2, 0, 1))
+    thin = planes.reshape(len(planes), -1).astype(np.float64)
+    count = np.full(len(thin), thin.shape[1])
+    return np.stack((count, thin.sum(1), np.einsum("cn,cn->c", thin, thin))).astype(np.int64)
 
 
 def _check(name: str, value: object, holds: bool, remedy: str) -> None:

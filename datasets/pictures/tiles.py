@@ -16,9 +16,11 @@ from numpy.typing import NDArray
 Offsets: TypeAlias = NDArray[np.uint32]
 Box: TypeAlias = tuple[int, int, int, int]  # top, left, height, width in pixels
 
+# Pixels across. Of 64 a random crop decodes .55 of a picture instead of .51, in 7 % more time; of 16 no less time than of 32,
+# for each restart costs some, and more bytes (.969, .976 and .989 of the untouched file for 64, 32, 16).
+_TILE = 32
 _RIM = 2  # pixels beyond a box that chroma upsampling looks at
-_SOF0, _SOF1, _DRI, _SOS, _EOI = 0xC0, 0xC1, 0xDD, 0xDA, 0xD9
-_KINDS = np.arange(0xD0, 0xD8, dtype=np.uint8)
+_SOF0, _SOF1, _RST0, _EOI, _SOS, _DRI = 0xC0, 0xC1, 0xD0, 0xD9, 0xDA, 0xDD
 _OTHER_FRAMES = {*range(0xC2, 0xD0)} - {0xC4, 0xC8, 0xCC}  # progressive, lossless, arithmetic
 
 
@@ -79,9 +81,9 @@ def layout(data: bytes | memoryview) -> Layout | None:
     return None
 
 
-def best_interval(width: int, mcu_width: int, wanted: int = 4) -> int:
-    """MCUs a tile: the divisor of a row's MCUs that is nearest to `wanted`, the larger of two."""
-    row = -(-width // mcu_width)
+def best_interval(width: int, mcu_width: int) -> int:
+    """MCUs a tile: the divisor of a row's MCUs that comes nearest to tiles of 32 pixels, the larger of two."""
+    row, wanted = -(-width // mcu_width), _TILE // mcu_width
     divisors = [n for n in range(1, row + 1) if row % n == 0]
     return min(divisors, key=lambda n: (abs(n - wanted), -n))
 
@@ -105,7 +107,7 @@ def index(data: bytes | memoryview) -> Offsets:
     kinds = raw[after]
     after, kinds = after[(kinds != 0) & (kinds != 0xFF)], kinds[(kinds != 0) & (kinds != 0xFF)]
     num_tiles = down * (across // found.interval)
-    expected = 0xD0 + np.arange(num_tiles - 1) % 8
+    expected = np.arange(num_tiles - 1) & 7 | _RST0
     if len(kinds) < num_tiles or kinds[num_tiles - 1] != _EOI:
         return nothing
     if not np.array_equal(kinds[: num_tiles - 1], expected):
@@ -119,31 +121,32 @@ def splice(
     data: memoryview, tiles: Offsets, height: int, width: int, box: Box
 ) -> tuple[bytearray, int, int]:
     """(a JPEG of the tiles that cover the box, its top, its left) of a picture of that height and width."""
-    frame, interval, mcu_height, mcu_width = tiles[:4].tolist()
+    frame, interval, mcu_height, mcu_width, scan = tiles[:5].tolist()
     tile_width = interval * mcu_width
     across = -(-width // tile_width)
     top, left, tall, wide = box
-    first_row = max(0, top - _RIM) // mcu_height
-    last_row = (min(height, top + tall + _RIM) - 1) // mcu_height
-    first = max(0, left - _RIM) // tile_width
-    last = (min(width, left + wide + _RIM) - 1) // tile_width
-    # Tiles by row and column; views, for a picture costs as many microseconds as there are calls here.
-    starts = tiles[4:-1].reshape(-1, across)[first_row : last_row + 1]
-    ends = tiles[5:].reshape(-1, across)[
-        first_row : last_row + 1
-    ]  # past the marker that closes each
-    begins, scan = starts[:, first].tolist(), int(tiles[4])
-    spliced = bytearray(data[:scan])
-    moved = []  # how far each row's bytes move
-    for begin, end in zip(begins, ends[:, last].tolist(), strict=True):
-        moved.append(len(spliced) - begin)
-        spliced += data[begin:end]
-    # Every tile ends in a two-byte marker: where those lie now, and what they must say.
-    closing = ends[:, first : last + 1] + np.array(moved, np.int64)[:, None]
-    kinds = np.resize(_KINDS, closing.size)
-    kinds[-1] = _EOI
-    np.frombuffer(spliced, np.uint8)[closing.reshape(-1) - 1] = kinds
-    new_height = min(height, (last_row + 1) * mcu_height) - first_row * mcu_height
-    new_width = min(width, (last + 1) * tile_width) - first * tile_width
+    rows = slice(
+        max(0, top - _RIM) // mcu_height,
+        (min(height, top + tall + _RIM) - 1) // mcu_height + 1,
+    )
+    columns = slice(
+        max(0, left - _RIM) // tile_width,
+        (min(width, left + wide + _RIM) - 1) // tile_width + 1,
+    )
+    # Tiles by row and column; few calls, for a picture costs as many microseconds as there are here.
+    begins = tiles[4:-1].reshape(-1, across)[rows, columns.start].tolist()
+    ends = tiles[5:].reshape(-1, across)[rows, columns]  # past the marker that closes each
+    parts, moved, length = [data[:scan]], [], scan
+    for begin, end in zip(begins, ends[:, -1].tolist(), strict=True):
+        parts.append(data[begin:end])
+        moved.append(length - begin)
+        length += end - begin
+    spliced = bytearray().join(parts)
+    # Every tile ends in a two-byte marker: what those must say, where they lie now.
+    closing = (ends + np.array(moved, np.int64)[:, None]).reshape(-1) - 1
+    np.frombuffer(spliced, np.uint8)[closing] = np.arange(len(closing)) & 7 | _RST0
+    spliced[-1] = _EOI
+    new_height = min(height, rows.stop * mcu_height) - rows.start * mcu_height
+    new_width = min(width, columns.stop * tile_width) - columns.start * tile_width
     spliced[frame + 5 : frame + 9] = new_height.to_bytes(2, "big") + new_width.to_bytes(2, "big")
-    return spliced, first_row * mcu_height, first * tile_width
+    return spliced, rows.start * mcu_height, columns.start * tile_width

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pickle
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -32,9 +33,9 @@ class Origin:
     def ask(self, cache: Cache, number: int) -> Path:
         data = self.bytes(number)
 
-        def fetch() -> bytes:
+        def fetch() -> list[bytes]:
             self.fetched.append(number)
-            return data
+            return [data[:200], data[200:]]
 
         return cache.path(f"shard.{number}", SIZE, xxhash.xxh3_64_hexdigest(data), fetch)
 
@@ -69,7 +70,7 @@ def test_fetched_once_and_found_again(folder: Path, origin: Origin) -> None:
 def test_one_key_may_change_its_content(folder: Path, origin: Origin) -> None:
     cache = Cache(folder, 1 << 20)
     for data in (b"old", b"new"):
-        file = cache.path("a/b/../c", 3, xxhash.xxh3_64_hexdigest(data), lambda data=data: data)  # type: ignore[misc]
+        file = cache.path("a/b/../c", 3, xxhash.xxh3_64_hexdigest(data), lambda data=data: [data])  # type: ignore[misc]
         assert file.read_bytes() == data and file.parent == folder
 
 
@@ -96,10 +97,10 @@ def test_what_the_disk_damaged_is_fetched_again(
 def test_wrong_bytes_are_fetched_thrice_and_then_refused(folder: Path) -> None:
     cache, right = Cache(folder, 1 << 20), xxhash.xxh3_64_hexdigest(b"right")
     answers = iter([b"wrong", b"short", b"right"])
-    assert cache.path("shard.0", 5, right, lambda: next(answers)).read_bytes() == b"right"
+    assert cache.path("shard.0", 5, right, lambda: [next(answers)]).read_bytes() == b"right"
     answers = iter([b"wrong"] * 3)
     with pytest.raises(Refusal) as refused:
-        cache.path("shard.1", 5, right, lambda: next(answers))
+        cache.path("shard.1", 5, right, lambda: [next(answers)])
     wrong = xxhash.xxh3_64_hexdigest(b"wrong")
     said = str(refused.value)
     assert said.startswith("shard.1: ") and wrong in said and right in said
@@ -109,7 +110,8 @@ def test_wrong_bytes_are_fetched_thrice_and_then_refused(folder: Path) -> None:
 def test_what_fetch_raises_is_raised_and_the_lock_is_free(folder: Path, origin: Origin) -> None:
     cache = Cache(folder, 1 << 20)
 
-    def fetch() -> bytes:
+    def fetch() -> Iterator[bytes]:
+        yield b"half"
         raise ConnectionError("far away")
 
     with pytest.raises(ConnectionError, match="far away"):
@@ -173,7 +175,7 @@ def test_the_folder_may_be_removed_at_any_time(folder: Path, origin: Origin) -> 
 def test_mapped_bytes_outlive_their_eviction(folder: Path, origin: Origin) -> None:
     cache, data = Cache(folder, 2 * SIZE), origin.bytes(0)
     checksum = xxhash.xxh3_64_hexdigest(data)
-    mapped = cache.mapped("shard.0", SIZE, checksum, lambda: data)
+    mapped = cache.mapped("shard.0", SIZE, checksum, lambda: [data])
     (file,) = [file for file in folder.iterdir() if file.suffix == ENTRY]
     os.utime(file, (OLD, OLD))
     for number in range(1, 5):

@@ -162,7 +162,7 @@ def test_wrong_bytes_are_fetched_again(
     remote, here = ranges(bucket), Cache(tmp_path / "here", 1 << 30)
     faults.plan = ["corrupt"]
     wanted = xxhash.xxh3_64_hexdigest(DATA[5:5005])
-    file = here.path("a", 5000, wanted, lambda: remote.read(NAME, 5, 5000))
+    file = here.path("a", 5000, wanted, lambda: remote.pieces(NAME, 5, 5000))
     assert file.read_bytes() == DATA[5:5005]
     assert "a arrived as 5000 bytes of checksum" in caplog.text and len(faults.gets) == 2
 

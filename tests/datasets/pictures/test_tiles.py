@@ -85,9 +85,11 @@ def test_cmyk_has_no_index_that_lies() -> None:
 
 @pytest.mark.parametrize(
     ("width", "mcu", "interval"),
-    [(500, 16, 4), (512, 16, 4), (16, 16, 1), (592, 16, 1), (80, 16, 5)],
+    [(500, 16, 2), (512, 16, 2), (16, 16, 1), (592, 16, 1), (80, 16, 1), (500, 8, 3), (64, 8, 4)],
 )
-def test_a_tile_is_near_four_mcus_and_divides_the_row(width: int, mcu: int, interval: int) -> None:
+def test_a_tile_is_near_32_pixels_wide_and_divides_the_row(
+    width: int, mcu: int, interval: int
+) -> None:
     assert tiles.best_interval(width, mcu) == interval
     assert -(-width // mcu) % interval == 0
 
