@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from datasets import order
 from datasets.order import Plan
-from trainers import build, feed
+from trainers import build, feed, shown
 from trainers.recipe import Recipe
 
 
@@ -44,7 +44,7 @@ def loop(
     assert schedule.name == "cosine" and phase.steps
     warmup, steps = schedule.arguments["warmup_steps"], phase.steps
     rows, crops = batches(recipe, len(ids), steps, rank=rank, world=world)
-    transforms = build.transforms(recipe.data)
+    transforms = shown.transforms(recipe.data)
     std = torch.tensor(shape.std).view(1, -1, 1, 1)
     scale, shift = 1 / (255 * std), -torch.tensor(shape.mean).view(1, -1, 1, 1) / std
     total_loss, total_correct = torch.zeros(()), torch.zeros(())

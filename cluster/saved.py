@@ -18,7 +18,7 @@ from datasets import store
 from datasets.frames import Frame
 from datasets.pictures import decode
 from datasets.refusal import Refusal
-from trainers import build, checkpoint, evaluation, feed
+from trainers import build, checkpoint, evaluation, feed, shown
 from trainers.build import Shape
 from trainers.describe import without_weights
 from trainers.engine import uses_bf16
@@ -85,7 +85,7 @@ class Saved:
         inputs = build.inputs(replace(shape, stored=(0, 0, shape.stored[2])))
         if shape.stored[0]:
             return lambda picture: inputs(_pixels(picture, shape)[None])[0]
-        frame = build.view(self.run.recipe, shape, torch.device("cpu")).frame
+        frame = shown.view(self.run.recipe, shape, torch.device("cpu")).frame
         assert frame is not None
         return lambda picture: inputs(_framed(_pixels(picture, shape), frame, shape)[None])[0]
 

@@ -22,7 +22,7 @@ from datasets.order import Plan
 from datasets.packed import leaks
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
-from trainers import build, checkpoint, feed, resume, summary
+from trainers import build, checkpoint, feed, resume, shown, summary
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
 from trainers.engine import fit, uses_bf16
@@ -161,7 +161,7 @@ def _foreknown(
     for index in range(len(recipe.phases)):
         feed.mixing(recipe, index, shape)
     described = describe(recipe, shape)
-    build.try_transforms(recipe, shape)
+    shown.check(recipe, dataset.manifest, shape)
     weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
     described["load"] = loading_lines(recipe, shape, weights)
     _check_weights(recipe, shape, plans, dataset.manifest.digest, parent)

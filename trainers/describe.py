@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.refusal import Refusal
-from trainers import build, library, rooms
+from trainers import build, library, rooms, shown
 from trainers.build import Shape
 from trainers.recipe import Recipe
 from trainers.stage import freeze
@@ -24,7 +24,7 @@ def preview(recipe: Recipe, shape: Shape | None = None) -> nn.Module:
             build.task(recipe, index, network)
             freeze(network, phase.train, f"phases.{index}.train")
     for index in range(len(recipe.phases)):
-        build.view(recipe, guess, torch.device("cpu"), index=index)
+        shown.view(recipe, guess, torch.device("cpu"), index=index)
     return network
 
 

@@ -18,7 +18,18 @@ from datasets import order
 from datasets.batch import Batch
 from datasets.refusal import Refusal
 from datasets.stream import TrainStream
-from trainers import build, checkpoint, evaluation, feed, final, ledger, parallel, resume, summary
+from trainers import (
+    build,
+    checkpoint,
+    evaluation,
+    feed,
+    final,
+    ledger,
+    parallel,
+    resume,
+    shown,
+    summary,
+)
 from trainers.checkpoint import State
 from trainers.choice import Choice
 from trainers.evaluation import Evaluation
@@ -194,7 +205,7 @@ class Training:
             seed=self.recipe.seed,
             rank=self.session.rank,
             world=self.session.world,
-            view=build.view(self.recipe, self.shape, self.device, index=stage.index),
+            view=shown.view(self.recipe, self.shape, self.device, index=stage.index),
             guests=stage.mixing is not None,
         )
 

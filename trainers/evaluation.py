@@ -13,7 +13,7 @@ from torch import Tensor
 from datasets.batch import Batch
 from datasets.shards import Dataset
 from datasets.stream import EvalStream
-from trainers import build, parallel, rooms
+from trainers import build, parallel, rooms, shown
 from trainers.build import Shape
 from trainers.recipe import Recipe
 from trainers.task import Figure, Finding, Scalar, Table, Task
@@ -40,7 +40,7 @@ class Evaluation:
         device: torch.device,
     ) -> None:
         self.recipe, self.shape, self.dataset = recipe, shape, dataset
-        self.ready, self.view = ready, build.view(recipe, shape, device)
+        self.ready, self.view = ready, shown.view(recipe, shape, device)
         self.batch = max(1, min(EVAL_ROWS, recipe.scale.micro_batch or EVAL_ROWS))
 
     def has(self, split: str) -> bool:

@@ -94,8 +94,8 @@ def change(
 ) -> None:
     """Set one dotted path. A part that gets another name keeps only `own_keys`, those that are not its former self's."""
     keys = path.split(".")
-    if path in ("data.source", "data.url") and value is not None:
-        tree["data"].update(source=None, url=None)
+    if path in ("data.source", "data.url", "data.mixture") and value is not None:
+        tree["data"].update(source=None, url=None, mixture=None)
     if keys[-1] == "name" and len(keys) > 1:
         part = _find(tree, keys[:-1], path)
         if isinstance(part, dict) and part.get("name") != value:
@@ -119,6 +119,8 @@ def _find(tree: Any, keys: list[str], path: str) -> Any:
         elif isinstance(tree, dict) and key in tree:
             if isinstance(tree[key], str) and depth == len(keys) - 1:
                 tree[key] = {"name": tree[key]}  # a part by its bare name, about to get arguments
+            if tree[key] is None:
+                tree[key] = {}  # said for the first time, a value at a time
             tree = tree[key]
         else:
             known = tree if isinstance(tree, dict) else ()

@@ -133,7 +133,9 @@ def _function(spec: Spec) -> Call:
             path=spec.path,
             value=spec.name,
             remedy=nearest(
-                name, [n for n, v in vars(module).items() if callable(v)], "look into it"
+                name,
+                [n for n, v in vars(module).items() if callable(v)],
+                f"define `def {name}(image)` in it",
             ),
         )
     try:

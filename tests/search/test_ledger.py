@@ -86,7 +86,6 @@ def test_it_says_what_was_shown(whole: Run) -> None:
         (["data.class_weights=balanced", "data.train.mix=[cutmix, mixup]"], "at most once"),
         (
             [
-                "data.source=null",
                 "data.mixture=[{source: digits, weight: 3}, {source: digits}]",
             ],
             "48, 16 samples of the sets",

@@ -14,7 +14,7 @@ from torchvision.transforms import v2
 
 from datasets.foreign.pool import Foreign, pools
 from datasets.refusal import Refusal
-from trainers import build, catalogue, foreign, rooms
+from trainers import catalogue, feed, foreign, rooms, shown
 from trainers.build import Shape
 from trainers.recipe import Recipe
 
@@ -106,20 +106,20 @@ def test_the_schema_refuses_other_names() -> None:
 
 def test_a_pipeline_may_mix_them() -> None:
     mixed = recipe("flip", "v2:RandomGrayscale", {"pad_crop": {"padding": 2}}, "python:a:b")
-    built = build.transforms(mixed.data)
+    built = shown.transforms(mixed.data)
     assert [isinstance(transform, Foreign) for transform in built] == [False, True, False, True]
     assert len(pools(built)) == 1, "one process a thread, however many transforms"
-    shown = build.view(mixed, SHAPE, CPU, index=0)
-    assert (len(shown.transforms), shown.views, shown.decoded_bytes) == (4, 1, 0)
-    judged = build.view(mixed, SHAPE, CPU)
+    learnt = shown.view(mixed, SHAPE, CPU, index=0)
+    assert (len(learnt.transforms), learnt.views, learnt.decoded_bytes) == (4, 1, 0)
+    judged = shown.view(mixed, SHAPE, CPU)
     assert (len(judged.transforms), judged.views) == (0, 1)
 
 
 def test_what_is_shown_is_said_by_the_recipe() -> None:
     said = recipe(**{"data.train.views": 3, "scale.decoded_bytes": 10**9})
-    shown = build.view(said, SHAPE, CPU, index=0)
-    assert (shown.views, shown.decoded_bytes) == (3, 10**9)
-    assert build.view(said, SHAPE, CPU).views == 1, "judged by one"
+    learnt = shown.view(said, SHAPE, CPU, index=0)
+    assert (learnt.views, learnt.decoded_bytes) == (3, 10**9)
+    assert shown.view(said, SHAPE, CPU).views == 1, "judged by one"
     assert (
         said.identity("d")
         != recipe().identity("d")
@@ -133,11 +133,11 @@ def test_refusals_name_the_place_in_the_recipe(place: str) -> None:
         {place: {"transforms": ["flip", {"erase": {"share": 2.0}}]}}
     )
     with pytest.raises(Refusal) as caught:
-        build.view(wrong, SHAPE, CPU, index=0)
+        shown.view(wrong, SHAPE, CPU, index=0)
     assert caught.value.path == f"{place}.transforms.1.share"
     framed = Recipe.load(DIGITS).override({place: {"frame": {"center": {"share": 2.0}}}})
     with pytest.raises(Refusal) as caught:
-        build.view(framed, SHAPE, CPU, index=0)
+        shown.view(framed, SHAPE, CPU, index=0)
     assert caught.value.path == f"{place}.frame.share"
 
 
@@ -148,7 +148,16 @@ def test_foreign_transforms_are_tried_on_the_shape_of_the_data(
         "def cut(image, *, rows):\n    return image[: len(image) - rows]\n"
     )
     monkeypatch.chdir(tmp_path)
-    build.try_transforms(recipe("flip", {"python:cutting:cut": {"rows": 0}}), SHAPE)
+    manifest = feed.dataset(recipe().data).manifest
+    shown.check(recipe("flip", {"python:cutting:cut": {"rows": 0}}), manifest, SHAPE)
     with pytest.raises(Refusal, match=r"makes uint8 \(6, 8, 1\) of uint8 \(8, 8, 1\)") as caught:
-        build.try_transforms(recipe("flip", {"python:cutting:cut": {"rows": 2}}), SHAPE)
+        shown.check(recipe("flip", {"python:cutting:cut": {"rows": 2}}), manifest, SHAPE)
     assert caught.value.path == "data.train.transforms.1"
+
+
+@pytest.mark.parametrize("place", ["data.train", "data.eval", "phases.0.data.train"])
+def test_pixels_of_one_size_have_no_frame(place: str) -> None:
+    framed = recipe(**{f"{place}.frame": "center"})
+    with pytest.raises(Refusal, match="pixels of one size") as caught:
+        shown.check(framed, feed.dataset(framed.data).manifest, SHAPE)
+    assert caught.value.path == f"{place}.frame"
