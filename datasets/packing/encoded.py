@@ -25,7 +25,7 @@ from datasets.packed import manifest as manifests
 from datasets.packed.columns import Array, type_of
 from datasets.packed.manifest import Json, Manifest, RecordBatch, Shard, Split
 from datasets.packing import writing
-from datasets.packing.jobs import BATCH_ROWS, Job, Note, Packing, Runner, in_threads, read
+from datasets.packing.jobs import Job, Note, Packing, Runner, in_threads, read
 from datasets.pictures.prepare import Options
 from datasets.source import Source
 
@@ -85,7 +85,9 @@ def _jobs(source: Source, splits: Mapping[str, NDArray[np.int64]], seed: int) ->
     average = sum(len(read(source.pictures, row)) for row in looked.tolist()) / max(1, len(looked))
     large = average * len(every) >= writing.LARGE_SET_BYTES
     shard_bytes = writing.LARGE_SHARD_BYTES if large else writing.SMALL_SHARD_BYTES
-    shard_rows = BATCH_ROWS * max(1, int(shard_bytes / max(1.0, average) / BATCH_ROWS))
+    shard_rows = writing.PICTURE_ROWS * max(
+        1, int(shard_bytes / max(1.0, average) / writing.PICTURE_ROWS)
+    )
     jobs = []
     for split, rows in splits.items():
         shuffled = rows[order.permutation(len(rows), order.key("pack", seed, split))]

@@ -27,7 +27,6 @@ from datasets.pictures.prepare import Options, Prepared, prepare
 from datasets.refusal import Refusal
 from datasets.source import Pictures, Source
 
-BATCH_ROWS = 64
 Note: TypeAlias = dict[str, Any]
 
 
@@ -83,7 +82,7 @@ class Packing:
                 sums.__iadd__(found.sums)
                 held.append((row, found))
                 full = sum(len(picture.data) for _, picture in held) >= writing.BATCH_BYTES
-                if full or len(held) == BATCH_ROWS:
+                if full or len(held) == writing.PICTURE_ROWS:
                     yield self._batch(held, schema)
                     held.clear()
             if held:

@@ -21,6 +21,7 @@ from datasets.refusal import Refusal
 from datasets.source import Columns
 
 BATCH_ROWS = 1024  # raw small images and tables
+PICTURE_ROWS = 64  # of a record batch of pictures in files
 BATCH_BYTES = 8 * 2**20
 SMALL_SHARD_BYTES, LARGE_SHARD_BYTES = 32 * 2**20, 128 * 2**20
 LARGE_SET_BYTES = 4 * 2**30

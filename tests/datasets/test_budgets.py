@@ -53,7 +53,7 @@ class Copies:
 
 def write(source: Source, url: str, *, batch_rows: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.packing.encoded.BATCH_ROWS", batch_rows)
+        patch.setattr("datasets.packing.writing.PICTURE_ROWS", batch_rows)
         splits, options = {"train": np.arange(len(source.columns["id"]))}, Options(tile=False)
         encoded.write(url, source, splits, name="p", options=options, packed={}, seed=0)
 
@@ -123,8 +123,10 @@ def test_the_disk_never_holds_more_than_its_budget(
             assert all(torch.equal(one[name], two[name]) for name in two)
     assert written > 3 * budget, "nothing had to leave"
     assert budget // 2 < max(held) <= budget
-    # Beyond it lies only what the batches in the making still show.
-    assert max(mapped) <= budget // 4
+    # Beyond it lies only what the two batches of eight in the making still show.
+    shown = dataset.manifest.split("train").shards
+    largest = max(batch.length for shard in shown for batch in shard.batches)
+    assert max(mapped) <= 2 * 8 * largest
 
 
 def _reads(url: str, says: Connection) -> None:

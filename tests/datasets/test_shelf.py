@@ -23,7 +23,7 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     source = photographs(tmp_path_factory.mktemp("photographs"), NUM)
     packed = str(tmp_path_factory.mktemp("packed") / "set")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.packing.jobs.BATCH_ROWS", 8)
+        patch.setattr("datasets.packing.writing.PICTURE_ROWS", 8)
         splits = {"train": np.arange(NUM)}
         options = Options(tile=False)
         encoded.write(packed, source, splits, name="p", options=options, packed={}, seed=0)

@@ -46,7 +46,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> str:
     url = str(tmp_path_factory.mktemp("packed") / "set")
     source = photographs(tmp_path_factory.mktemp("photographs"), NUM)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("datasets.packing.encoded.BATCH_ROWS", 2)
+        patch.setattr("datasets.packing.writing.PICTURE_ROWS", 2)
         patch.setattr("datasets.packing.writing.SMALL_SHARD_BYTES", 100_000)
         splits, options = {"train": np.arange(NUM)}, Options(tile=False)
         encoded.write(url, source, splits, name="p", options=options, packed={}, seed=0)
