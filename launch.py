@@ -89,9 +89,15 @@ def pack(
     source: Annotated[str, typer.Argument(help="a source, as name or name:path")],
     url: Annotated[str, typer.Argument(help="a folder, local or s3://")],
     val: Annotated[
-        float, typer.Option(help="share of the rows for validation; none with --folds")
-    ] = 0.15,
-    test: Annotated[float, typer.Option(help="share of the rows for the test")] = 0.15,
+        float | None,
+        typer.Option(
+            help="share of the rows for validation [.15 where the source has none]; not with --folds"
+        ),
+    ] = None,
+    test: Annotated[
+        float | None,
+        typer.Option(help="share of the rows for the test [.15 where the source has none]"),
+    ] = None,
     folds: Annotated[
         int, typer.Option(help="parts in place of train and val; data.fold then says which is val")
     ] = 0,
@@ -151,7 +157,7 @@ def pack(
             name,
             arguments,
             url,
-            splits={split: share for split, share in shares.items() if share},
+            splits={split: share for split, share in shares.items() if share != 0},
             folds=folds,
             seed=seed,
             name=name,

@@ -16,7 +16,7 @@ from cluster import workers
 from cluster.environment import environment
 from cluster.lock import Lock
 from cluster.session import STOP, Local, choose_device, set_threads, stopping_on_signals
-from datasets import order, store
+from datasets import order, store, stream
 from datasets.card import card, examples
 from datasets.order import Plan
 from datasets.packed import leaks
@@ -145,11 +145,12 @@ def _resolved(recipe: Recipe) -> Recipe:
 
 
 def plans_of(recipe: Recipe, dataset: Dataset, world: int) -> list[Plan]:
-    """The order of every phase; refuses more workers than lanes before any is started."""
-    plans = [sampler.plan for sampler in feed.samplers(recipe, dataset)]
-    for plan in plans:
-        order.slots(plan, 0, world)
-    return plans
+    """The order of every phase; refuses more workers than lanes, or lanes than the cache can serve, before any is started."""
+    samplers = feed.samplers(recipe, dataset)
+    for sampler in samplers:
+        order.slots(sampler.plan, 0, world)
+        stream.check_lanes(dataset, sampler)
+    return [sampler.plan for sampler in samplers]
 
 
 def _foreknown(
@@ -160,6 +161,7 @@ def _foreknown(
     for index in range(len(recipe.phases)):
         feed.mixing(recipe, index, shape)
     described = describe(recipe, shape)
+    build.try_transforms(recipe, shape)
     weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
     described["load"] = loading_lines(recipe, shape, weights)
     _check_weights(recipe, shape, plans, dataset.manifest.digest, parent)

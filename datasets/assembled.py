@@ -67,6 +67,8 @@ class Assembled(Dataset):
         splits = {name: _split(own) for name, own in parts.items()}
         super().__init__(first.url, dataclasses.replace(manifest, splits=splits))
         self.parts = parts
+        counted = (part.dataset.stats for own in parts.values() for part in own)
+        self.stats = next((stats for stats in counted if stats), None)
         self._columns: dict[str, dict[str, Array]] = {}
 
     def sets(self, split: str) -> list[Split]:
@@ -151,6 +153,9 @@ def mixed(datasets: Sequence[Dataset], weights: Sequence[float]) -> Assembled:
     where the pictures differ in kind or shape, or a set has a class that the first has not.
     """
     first = datasets[0].manifest
+    counted = [one for one in datasets if one.stats]
+    for one in counted:
+        one.stats = counted[0].stats
     for number, one in enumerate(datasets[1:], 1):
         _check_alike(first, one.manifest, f"data.mixture.{number}")
     shared = {

@@ -10,10 +10,16 @@ import torch
 from torch import Tensor
 
 
+def picture(view: int) -> str:
+    """The column that holds a view, counted from 0: image, image_2, image_3, ..."""
+    return f"image_{view + 1}" if view else "image"
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Columns of one length: `image` (B, H, W, C) uint8, `label` (B,) int64, `id` (B,) int64, ...
 
+    Where pictures are shown in several views, `image_2`, ... are the others.
     `key` is the root of what is drawn for the whole batch; it is the same on every rank. A
     `weightless` batch keeps a rank in step that has no sample of its own: its row counts nothing. The first row of a batch
     with a `guest` is another rank's: the partner that the first slot is mixed with.
@@ -36,6 +42,12 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.columns["id"])
+
+    @property
+    def pictures(self) -> dict[str, Tensor]:
+        """The columns that hold pictures: `image`, and other views of them."""
+        views = itertools.takewhile(self.columns.__contains__, map(picture, itertools.count()))
+        return {name: self.columns[name] for name in views}
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on a device, without waiting where memory is pinned."""

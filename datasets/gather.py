@@ -1,4 +1,4 @@
-"""From row numbers to batches: columns held in memory are picked at once, encoded pictures are read ahead by threads."""
+"""From row numbers to batches: at once where all is in memory and quick, else by threads, several batches ahead."""
 
 from __future__ import annotations
 
@@ -14,14 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets.batch import Batch
-from datasets.frames import Frame
-from datasets.packed.columns import Array, ColumnType
-from datasets.packed.records import Ragged
-from datasets.pictures.decode import Undecodable, one_thread, show
-from datasets.refusal import Refusal
-from datasets.shards import Dataset
-from datasets.transforms import Transform
+from datasets import order as draws
+from datasets.batch import Batch, picture
+from datasets.foreign.pool import pools
+from datasets.packed.columns import Array
+from datasets.pictures.decode import one_thread
+from datasets.transforms import Images, Transform
 
 AHEAD_BYTES = 256 * 2**20  # of batches that are being made, at most, but for two of them
 CHUNK = 32  # pictures a thread takes at once
@@ -29,7 +27,10 @@ CHUNK = 32  # pictures a thread takes at once
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """A batch to be made: rows of the split, the keys of its transforms and its frame, and its own."""
+    """A batch to be made: rows of the split, the keys of its transforms and its frame, and its own.
+
+    These are the keys of the first view; `seen` gives those of the others.
+    """
 
     rows: NDArray[np.int64]
     keys: Sequence[int]
@@ -44,22 +45,84 @@ class Gatherer(Protocol):
         ...
 
 
+class Rows(Protocol):
+    """A split's rows, from which threads take; `shape` is that of its pictures, (H, W, C)."""
+
+    shape: tuple[int, ...]
+
+    def prefetch(self, rows: NDArray[np.int64]) -> None:
+        """Start getting what will be taken."""
+        ...
+
+    def take(
+        self, rows: NDArray[np.int64], frames: Sequence[int], out: Sequence[Tensor]
+    ) -> dict[str, Array]:
+        """In a thread: write pictures into `out`, a view each by its frame's key; the rows' other columns."""
+        ...
+
+    def close(self) -> None:
+        """Stop getting."""
+        ...
+
+
+def seen(key: int, view: int) -> int:
+    """A key of the first view as it is for another one, counted from 0."""
+    return draws.key(key, "view", view) if view else key
+
+
+def transformed(
+    transforms: Sequence[Transform], keys: Sequence[int], view: int, images: Images, ids: Array
+) -> Images:
+    """The images after all transforms, as one view draws them."""
+    for transform, key in zip(transforms, keys, strict=True):
+        images = transform(images, ids, seen(key, view))
+    return images
+
+
 class Held:
     """Columns in memory, or mapped from disk: a batch is one `take` a column."""
 
-    def __init__(self, columns: Mapping[str, Array], transforms: Sequence[Transform]) -> None:
+    def __init__(
+        self, columns: Mapping[str, Array], transforms: Sequence[Transform], views: int = 1
+    ) -> None:
         self.columns = {n: values for n, values in columns.items() if values.dtype != object}
-        self.transforms = transforms
+        self.transforms, self.views = transforms, views
 
     def batches(self, orders: Iterable[Order]) -> Iterator[Batch]:
         for order in orders:
             columns = {
                 name: values.take(order.rows, axis=0) for name, values in self.columns.items()
             }
-            for transform, key in zip(self.transforms, order.keys, strict=True):
-                columns["image"] = transform(columns["image"], columns["id"], key)
+            if self.transforms or self.views > 1:
+                stored, ids = columns["image"], columns["id"]
+                for view in range(self.views):
+                    own = stored.copy() if view and not self.transforms else stored
+                    own = transformed(self.transforms, order.keys, view, own, ids)
+                    columns[picture(view)] = own
             tensors = {name: torch.from_numpy(values) for name, values in columns.items()}
             yield Batch(tensors, order.key, order.weightless)
+
+
+class HeldRows:
+    """Columns in memory, for transforms that are slow enough to be worth threads."""
+
+    def __init__(self, columns: Mapping[str, Array]) -> None:
+        self.image = columns["image"]
+        self.others = {n: c for n, c in columns.items() if n != "image" and c.dtype != object}
+        self.shape: tuple[int, ...] = self.image.shape[1:]
+
+    def prefetch(self, rows: NDArray[np.int64]) -> None:
+        pass  # all is here
+
+    def take(
+        self, rows: NDArray[np.int64], frames: Sequence[int], out: Sequence[Tensor]
+    ) -> dict[str, Array]:
+        for pixels in out:
+            self.image.take(rows, axis=0, out=pixels.numpy(), mode="clip")  # "raise" buffers
+        return {name: values.take(rows, axis=0) for name, values in self.others.items()}
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass
@@ -67,121 +130,94 @@ class _Making:
     """A batch whose pictures threads are writing."""
 
     order: Order
-    image: Tensor
+    images: list[Tensor]
     parts: list[Future[dict[str, Array]]] = field(default_factory=list)
 
 
-class Decoded:
-    """Encoded pictures: boxes are drawn, only what they show is decoded and resized, several batches ahead.
-
-    `threads` decode; `size` is the pictures' side as the batch holds them.
-    """
+class Ahead:
+    """Rows taken and transformed by threads, several batches ahead; each picture as often as there are views."""
 
     def __init__(
         self,
-        dataset: Dataset,
-        split: str,
-        *,
-        frame: Frame,
-        size: int,
+        rows: Rows,
         transforms: Sequence[Transform] = (),
+        *,
+        views: int = 1,
         threads: int = 0,
         pin: bool = False,
     ) -> None:
-        self.shelf, self.frame, self.size = dataset.shelf(split), frame, size
-        self.transforms, self.pin = transforms, pin
-        self.channels = dataset.manifest.shape[2]
+        self.rows, self.transforms, self.views, self.pin = rows, transforms, views, pin
         self.threads = threads or max(1, len(os.sched_getaffinity(0)))
-        types = {name: ColumnType.parse(words) for name, words in dataset.manifest.columns.items()}
-        self.small = [name for name, kind in types.items() if kind is not None and kind.numeric]
+        self.workers = pools(transforms)
 
     def batches(self, orders: Iterable[Order]) -> Iterator[Batch]:
-        """Batches in turn. Closing the iterator stops the threads; a picture that does not decode is a Refusal."""
+        """Batches in turn. Closing the iterator stops the threads; a picture that does not decode is a Refusal.
+
+        Processes that transform stay for the next epoch, unless this one is left before its end.
+        """
         pool = ThreadPoolExecutor(self.threads, "decode", initializer=one_thread)
         waiting: deque[_Making] = deque()
-        ordered = iter(orders)
+        ordered, early = iter(orders), True
+        for workers in self.workers:
+            workers.enter()
         try:
             while True:
                 while len(waiting) < self._depth(waiting) and (order := next(ordered, None)):
                     waiting.append(self._begin(order, pool))
                 if not waiting:
+                    early = False
                     return
-                yield self._finish(waiting.popleft())
+                batch = self._finish(waiting.popleft())
+                early = bool(waiting)
+                yield batch
+                early = True
         finally:
+            for workers in self.workers:  # first: a slow transform would hold up whoever leaves
+                workers.leave(early=early)
             pool.shutdown(wait=True, cancel_futures=True)
-            self.shelf.close()
+            self.rows.close()
 
     def _depth(self, waiting: Sequence[_Making]) -> int:
         """How many batches are made at once: enough for every thread, within the budget of memory."""
         if not waiting:
             return 2
-        one = waiting[0].image
-        wanted = 1 + -(-self.threads * CHUNK * 2 // len(one))
-        return max(2, min(wanted, AHEAD_BYTES // max(1, one.nbytes)))
+        images = waiting[0].images
+        wanted = 1 + -(-self.threads * CHUNK * 2 // len(images[0]))
+        return max(2, min(wanted, AHEAD_BYTES // max(1, sum(image.nbytes for image in images))))
 
     def _begin(self, order: Order, pool: ThreadPoolExecutor) -> _Making:
         """Allocate a batch and hand out its pictures."""
-        rows = order.rows
-        numbers, places = self.shelf.locate(rows)
-        self.shelf.prefetch(dict.fromkeys(numbers.tolist()))
-        image = torch.empty(
-            (len(rows), self.size, self.size, self.channels), dtype=torch.uint8, pin_memory=self.pin
-        )
-        making = _Making(order, image)
-        for start in range(0, len(rows), CHUNK):
+        self.rows.prefetch(order.rows)
+        shape = (len(order.rows), *self.rows.shape)
+        images = [
+            torch.empty(shape, dtype=torch.uint8, pin_memory=self.pin) for _ in range(self.views)
+        ]
+        making = _Making(order, images)
+        for start in range(0, len(order.rows), CHUNK):
             cut = slice(start, start + CHUNK)
-            part = pool.submit(self._make, order, numbers[cut], places[cut], image[cut])
+            part = pool.submit(self._make, order, order.rows[cut], [image[cut] for image in images])
             making.parts.append(part)
         return making
 
     def _make(
-        self,
-        order: Order,
-        numbers: NDArray[np.int64],
-        places: NDArray[np.int64],
-        image: Tensor,
+        self, order: Order, rows: NDArray[np.int64], out: Sequence[Tensor]
     ) -> dict[str, Array]:
-        """In a thread: a stretch of a batch's pictures, written into `image`; their other columns."""
-        opened = [self.shelf.open(number) for number in numbers.tolist()]
-        rows = list(zip(opened, places.tolist(), strict=True))
-        small = {
-            name: np.stack([columns[name][row] for columns, row in rows]) for name in self.small
-        }
-        height, width = small["height"], small["width"]
-        boxes = self.frame(height, width, small["id"], order.frame).tolist()
-        sizes = zip(height.tolist(), width.tolist(), strict=True)
-        for (columns, row), box, (tall, wide), out in zip(rows, boxes, sizes, image, strict=True):
-            top, left, high, broad, mirror = box
-            pictures, tiles = columns["image"], columns["tiles"]
-            assert isinstance(pictures, Ragged) and isinstance(tiles, Ragged)
-            try:
-                show(
-                    pictures[row].data,
-                    (top, left, high, broad),
-                    out,
-                    height=tall,
-                    width=wide,
-                    tiles=tiles[row],
-                    mirror=bool(mirror),
-                )
-            except Undecodable as error:
-                raise Refusal(
-                    f"the picture with id {int(columns['id'][row])} {error}",
-                    path=self.shelf.url,
-                    remedy="pack the data set again, leaving out what does not decode",
-                ) from error
+        """In a thread: a stretch of a batch's pictures, written into `out`; their other columns."""
+        frames = [seen(order.frame, view) for view in range(self.views)]
+        small = self.rows.take(rows, frames, out)
+        if self.transforms:
+            for view, image in enumerate(out):
+                pixels = image.numpy()
+                pixels[...] = transformed(self.transforms, order.keys, view, pixels, small["id"])
         return small
 
     def _finish(self, making: _Making) -> Batch:
         """Wait for a batch's threads."""
         parts = [part.result() for part in making.parts]
-        joined = {name: np.concatenate([part[name] for part in parts]) for name in self.small}
-        columns = {name: torch.from_numpy(values) for name, values in joined.items()}
-        image = making.image
-        if self.transforms:
-            pixels = image.numpy()
-            for transform, key in zip(self.transforms, making.order.keys, strict=True):
-                pixels = transform(pixels, joined["id"], key)
-            image = torch.from_numpy(pixels)
-        order = making.order
-        return Batch({**columns, "image": image}, order.key, order.weightless)
+        columns = {
+            name: torch.from_numpy(np.concatenate([part[name] for part in parts]))
+            for name in parts[0]
+        }
+        for view, image in enumerate(making.images):
+            columns[picture(view)] = image
+        return Batch(columns, making.order.key, making.order.weightless)

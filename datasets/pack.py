@@ -58,7 +58,7 @@ def pack(
     args: Arguments,
     url: str,
     *,
-    splits: Mapping[str, float],
+    splits: Mapping[str, float | None],
     seed: int,
     folds: int = 0,
     name: str = "",
@@ -72,7 +72,7 @@ def pack(
 ) -> Manifest:
     """Packs a source to `url`: its official splits, the others cut from "train" by fractions.
 
-    Images are cut class by class, tables at random; `seed` decides the cut, the order of rows and
+    A fraction of None is .15 where the source has no such split of its own.     Images are cut class by class, tables at random; `seed` decides the cut, the order of rows and
     what `extras` (packing/extras.py) draw. With `folds`, train and val are dealt out into as many
     parts. Pictures in files are stored by `options`, several shards at a time by `workers` threads
     or by `runner`; as pixels where `raw` gives their side, or where all have one small size (never
@@ -83,11 +83,12 @@ def pack(
     door, complete = _door(source_name, args)
     writing.refuse_occupied(url)
     source = door(**complete)
-    rows = _cut(source, splits, folds, seed)
+    fractions = _fractions(source, splits)
+    rows = _cut(source, fractions, folds, seed)
     packed: dict[str, Json] = {
         "source": source_name,
         "args": complete,
-        "fractions": dict(splits),
+        "fractions": dict(fractions),
         "seed": seed,
         "official_splits": [*sorted(source.splits or ())],
         **({"folds": folds} if folds else {}),
@@ -161,7 +162,13 @@ def _refuse_runner(runner: Runner | None, source_name: str) -> None:
 
 
 def ensure(
-    source: str, args: Arguments, *, fractions: Mapping[str, float], seed: int, folds: int = 0
+    source: str,
+    args: Arguments,
+    *,
+    fractions: Mapping[str, float | None],
+    seed: int,
+    folds: int = 0,
+    raw: int | None = None,
 ) -> str:
     """The URL of the packed source in the cache folder; packs it at the first call.
 
@@ -177,6 +184,7 @@ def ensure(
         "files": _fingerprint(complete),
         "fractions": dict(fractions),
         "folds": folds,
+        "raw": raw,
         "seed": seed,
     }
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
@@ -185,8 +193,8 @@ def ensure(
         temporary = folder.parent / f"{store.TEMPORARY}{uuid.uuid4().hex}"
         try:
             workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-            cut: Any = {"splits": fractions, "folds": folds, "seed": seed}
-            pack(source, args, str(temporary), **cut, workers=workers)
+            told: Any = {"splits": fractions, "folds": folds, "seed": seed, "raw": raw}
+            pack(source, args, str(temporary), **told, workers=workers)
             _publish(temporary, folder)
         finally:
             store.remove(str(temporary))
@@ -255,6 +263,16 @@ def _door(source_name: str, args: Arguments) -> tuple[Callable[..., Source], dic
             )
     defaults = {name: parameter.default for name, parameter in parameters.items()}
     return door, {**defaults, **args}
+
+
+def _fractions(source: Source, asked: Mapping[str, float | None]) -> dict[str, float]:
+    """The share of each split that is to be cut; what nobody gave a size the source may bring itself."""
+    own = source.splits or {}
+    return {
+        name: splits.SHARE if share is None else share
+        for name, share in asked.items()
+        if share is not None or name not in own
+    }
 
 
 def _cut(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
 
+from datasets import store
+from datasets.fetching.ranges import Stats
 from datasets.packed import folds, records
 from datasets.packed import manifest as manifests
 from datasets.packed.columns import Array, ColumnType
@@ -15,6 +18,8 @@ from datasets.packed.shelf import Books, Shelf
 from datasets.packing.writing import write
 from datasets.pictures.decode import Channels, Undecodable, decode
 from datasets.refusal import Refusal
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "Dataset",
@@ -29,18 +34,23 @@ __all__ = [
 
 
 class Dataset:
-    """A packed data set, opened: its manifest, and rows that are read when first asked for."""
+    """A packed data set, opened: its manifest, and rows that are read when first asked for.
+
+    `stats` counts what was fetched for it, over all splits; None for a local one.
+    """
 
     def __init__(self, url: str, manifest: Manifest) -> None:
         self.url, self.manifest = url, manifest
+        self.stats = Stats() if store.is_remote(url) else None
         self._loaded: dict[str, dict[str, Array]] = {}
         self._shelves: dict[str, Shelf] = {}
+        self._decoded: dict[str, dict[int, Array] | None] = {}
 
     def shelf(self, split: str) -> Books:
         """Rows of a split by their number. Raises Refusal for an unknown split."""
         if split not in self._shelves:
             shards = self.manifest.split(split).shards
-            self._shelves[split] = Shelf(self.url, self.manifest, shards)
+            self._shelves[split] = Shelf(self.url, self.manifest, shards, stats=self.stats)
         return self._shelves[split]
 
     def columns(self, split: str) -> dict[str, Array]:
@@ -64,7 +74,26 @@ class Dataset:
         index = self.manifest.split(split).index
         if not index:
             return None
-        return Shelf(self.url, self.manifest, index, indexed(self.manifest.columns))
+        columns = indexed(self.manifest.columns)
+        return Shelf(self.url, self.manifest, index, columns, stats=self.stats)
+
+    def decoded(self, split: str, budget: int) -> dict[int, Array] | None:
+        """Where a split's pictures stay decoded, by row; None where `budget` bytes do not hold them all, with a warning."""
+        if not budget:
+            return None
+        if split not in self._decoded:
+            columns = self.columns(split)
+            needed = int((columns["height"] * columns["width"]).sum()) * self.manifest.shape[2]
+            self._decoded[split] = {} if needed <= budget else None
+            if needed > budget:
+                logger.warning(
+                    "decoded, the pictures of split '%s' have %d bytes, more than "
+                    "scale.decoded_bytes=%d: none are kept",
+                    split,
+                    needed,
+                    budget,
+                )
+        return self._decoded[split]
 
     def picture(self, split: str, row: int) -> Array:
         """One picture as it is stored, (H, W, C) uint8. Raises Refusal where it does not decode."""

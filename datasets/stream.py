@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets import order
-from datasets.batch import Batch
+from datasets.batch import Batch, picture
+from datasets.decoding import Decoding
+from datasets.foreign.pool import pools
 from datasets.frames import Frame
-from datasets.gather import Decoded, Gatherer, Held, Order
+from datasets.gather import Ahead, Gatherer, Held, HeldRows, Order
+from datasets.packed.shelf import cache_bytes
 from datasets.refusal import Refusal
 from datasets.sampling.lines import Line
 from datasets.sampling.samplers import Sampler
@@ -26,37 +29,44 @@ from datasets.transforms import Transform
 class View:
     """How pictures are shown: a box of each (`frame`, for pictures in files), `size` pixels a side, then transforms.
 
-    `threads` decode (0: as many as there are cores); `pin` asks for memory that a CUDA device copies from by itself.
+    `views` is how often, each with draws of its own; `threads` decode (0: as many as there are cores); `pin` asks for memory
+    that a CUDA device copies from by itself; pictures of splits of up to `decoded_bytes` stay decoded.
     """
 
     frame: Frame | None = None
     size: int = 0
     transforms: Sequence[Transform] = ()
+    views: int = 1
     threads: int = 0
     pin: bool = False
+    decoded_bytes: int = 0
 
     def gatherer(self, dataset: Dataset, split: str) -> Gatherer:
         """What makes the batches of a split. Raises Refusal where the view does not fit the data."""
         manifest = dataset.manifest
-        _check_transforms(dataset, self.transforms)
+        _check_images(dataset, self.transforms, self.views)
+        rows: HeldRows | Decoding
         if manifest.codec == "raw":
             _check_size(dataset, split)
-            return Held(dataset.columns(split), self.transforms)
-        if self.frame is None or self.size < 1:
+            columns = dataset.columns(split)
+            if not pools(self.transforms):
+                return Held(columns, self.transforms, self.views)
+            rows = HeldRows(columns)
+        elif self.frame is None or self.size < 1:
             raise Refusal(
                 f"the pictures of '{manifest.name}' have many sizes: how large does the model take them?",
                 path="data.size",
                 remedy="set data.size=224, say",
             )
-        return Decoded(
-            dataset,
-            split,
-            frame=self.frame,
-            size=self.size,
-            transforms=self.transforms,
-            threads=self.threads,
-            pin=self.pin,
-        )
+        else:
+            rows = Decoding(
+                dataset,
+                split,
+                frame=self.frame,
+                size=self.size,
+                decoded_bytes=self.decoded_bytes,
+            )
+        return Ahead(rows, self.transforms, views=self.views, threads=self.threads, pin=self.pin)
 
 
 AS_STORED = View()
@@ -66,7 +76,8 @@ class TrainStream:
     """This rank's part of every global batch. Position is one integer: `epoch(..., start=step)`.
 
     With `guests` each batch begins with the row of the slot before this rank's first, for who mixes samples (mixing.py); a
-    rank that is alone needs none. Raises Refusal when there are more ranks than lanes.
+    rank that is alone needs none. Raises Refusal when there are more ranks than lanes, and for what `check_lanes`
+    and the view refuse.
     """
 
     def __init__(
@@ -85,6 +96,7 @@ class TrainStream:
         self.plan, self.guests = sampler.plan, guests and world > 1
         self.num_transforms = len(view.transforms)
         order.slots(self.plan, rank, world)  # refuses too many ranks before anything is read
+        check_lanes(dataset, sampler)
         self._gatherer = view.gatherer(dataset, split)
 
     def __len__(self) -> int:
@@ -117,6 +129,25 @@ class TrainStream:
             first, _ = order.slots(self.plan, self.rank, self.world, self.plan.rows_at(step))
             found = np.roll(line.rows(step), -first)
         return found[-1:]
+
+
+def check_lanes(dataset: Dataset, sampler: Sampler) -> None:
+    """Refuse a remote set whose lanes read from more shards at a time than the host's cache holds.
+
+    Every record batch would be fetched anew for each of its rows. Of all lanes, whatever the number of hosts: a recipe
+    that one place takes, every place takes.
+    """
+    budget, needed, lanes = cache_bytes(), sampler.window_bytes, sampler.plan.lanes
+    if dataset.stats is not None and needed > budget:  # of a remote set
+        most = budget * lanes // needed
+        fewer = f"use data.lanes={most} or less, or " if most else ""
+        raise Refusal(
+            f"{lanes} lanes read windows of {needed // lanes} bytes each at a time, {needed} in all, "
+            f"and the host's cache holds {budget}",
+            path="data.lanes",
+            value=lanes,
+            remedy=f"{fewer}set MANTA_CACHE_BYTES={needed} or more",
+        )
 
 
 class EvalStream:
@@ -170,13 +201,24 @@ def _keys(root: int, num_transforms: int) -> list[int]:
     return [order.key(root, place) for place in range(num_transforms)]
 
 
-def _check_transforms(dataset: Dataset, transforms: Sequence[Transform]) -> None:
-    if transforms and "image" not in dataset.manifest.columns:
+def _check_images(dataset: Dataset, transforms: Sequence[Transform], views: int) -> None:
+    """Refuse transforms and views of what has no pictures, or has a column where a view belongs."""
+    columns = dataset.manifest.columns
+    if "image" not in columns and (transforms or views > 1):
+        many, path = (len(transforms), "transforms") if transforms else (views, "views")
         raise Refusal(
-            f"'{dataset.manifest.name}' is a table, transforms are for images",
-            path="data.transforms",
-            value=len(transforms),
+            f"'{dataset.manifest.name}' is a table, {path} are for images",
+            path=f"data.train.{path}",
+            value=many,
             remedy="remove them",
+        )
+    taken = columns.keys() & {picture(view) for view in range(1, views)}
+    if taken:
+        raise Refusal(
+            f"'{dataset.manifest.name}' has a column '{min(taken)}', where a view would be",
+            path="data.train.views",
+            value=views,
+            remedy="pack the data without that column",
         )
 
 

@@ -115,7 +115,7 @@ def _check(name: str, value: float, holds: bool, remedy: str) -> None:
     if not holds:
         raise Refusal(
             f"{value} is not a {name}",
-            path=f"data.transforms.{name}",
+            path=name,
             value=value,
             remedy=remedy,
         )

@@ -23,6 +23,7 @@ NUMBER, COUNTS = (int, float), "counts"
 # What the page relies on; anything else in these places is left out, whoever wrote the file.
 KINDS: dict[str, Any] = {
     **dict.fromkeys(("steps", "samples", "seconds", "images_per_second", "wait_seconds"), NUMBER),
+    **dict.fromkeys(("fetched_bytes", "fetch_requests", "fetch_retries", "cache_hits"), NUMBER),
     **dict.fromkeys(("parameters", "trainable", "multiply_adds"), NUMBER),
     **dict.fromkeys(("best", "place", "counts", "versions", "input"), dict),
     **dict.fromkeys(("notes", "modules", "classes", "load"), list),

@@ -34,6 +34,20 @@ def data(card: Mapping[str, Any]) -> Pairs:
     return [(label, value) for label, value in listed if value]
 
 
+def fetched(summary: Mapping[str, Any]) -> Pairs:
+    """What came from afar, over all ranks and restarts; nothing of a local set."""
+    if "fetched_bytes" not in summary:
+        return []
+    requests, retries, hits = (
+        numbers.count(summary.get(name, 0))
+        for name in ("fetch_requests", "fetch_retries", "cache_hits")
+    )
+    words = (
+        f"{numbers.short(summary['fetched_bytes'])} bytes in {requests} requests, {retries} retried"
+    )
+    return [("Fetched", f"{words}; {hits} record batches were in the cache")]
+
+
 def model(model: Mapping[str, Any]) -> Pairs:
     """How large the model is and what it takes."""
     listed = []

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 KNOWN = {
     *("step", "split", "phase", "epoch", "seconds", "samples"),
     *("wait_seconds", "images_per_second"),
+    *("fetched_bytes", "fetch_requests", "fetch_retries", "cache_hits"),
 }
 POINTS = 600  # no panel shows more, and files stay small
 

@@ -85,7 +85,7 @@ def context(found: Evidence) -> dict[str, Any]:
         "splits": splits,
         "pictures": _pictures(found, splits),
         "examples": examples,
-        "facts_of_data": facts.data(found.card),
+        "facts_of_data": facts.data(found.card) + facts.fetched(found.summary),
         "counts": sheets.counts(found),
         "model_facts": facts.model(found.model),
         "modules": sheets.modules(found.model),

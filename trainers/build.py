@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import json
+import math
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import nn
 
 from datasets import order, stream
 from datasets.batch import Batch
+from datasets.foreign.pool import Foreign, Workers
+from datasets.foreign.spec import PYTHON, V2, Spec
 from datasets.refusal import Refusal
 from datasets.shards import Manifest
 from trainers import library, rooms
@@ -147,30 +153,62 @@ def evaluators(recipe: Recipe, shape: Shape) -> dict[str, Evaluator]:
     }
 
 
-def transforms(data: Data) -> list[Transform]:
-    """The training transforms of a phase, in order."""
-    return [
-        rooms.door("transforms", part.name).build({}, part.arguments)
-        for part in data.train.transforms
-    ]
+def transforms(data: Data, place: str = "data.train") -> list[Transform]:
+    """The training transforms of a phase, in order; `place` is where the recipe says them."""
+    workers = Workers()
+    built: list[Transform] = []
+    for number, part in enumerate(data.train.transforms):
+        path = f"{place}.transforms.{number}"
+        if part.name.startswith((V2, PYTHON)):
+            built.append(Foreign(Spec(part.name, part.arguments, path), workers))
+            continue
+        with on_argument(path):
+            built.append(rooms.door("transforms", part.name).build({}, part.arguments))
+    return built
+
+
+def try_transforms(recipe: Recipe, shape: Shape) -> None:
+    """Apply each phase's foreign transforms to one picture of the data's shape; a `Refusal` where one does not fit."""
+    for index in range(len(recipe.phases)):
+        for transform in transforms(recipe.phase_data(index), _train_place(recipe, index)):
+            if isinstance(transform, Foreign):
+                spec = transform.spec
+                words = json.dumps(spec.arguments, sort_keys=True)
+                _try_transform(spec.name, words, spec.path, shape.stored)
+
+
+@functools.cache
+def _try_transform(name: str, arguments: str, path: str, shape: tuple[int, ...]) -> None:
+    """Starts a process, so only once for what is the same."""
+    pixels = np.arange(math.prod(shape)).astype(np.uint8).reshape(1, *shape)
+    workers = Workers()
+    workers.apply(Spec(name, json.loads(arguments), path), pixels, np.zeros(1, np.int64), 0)
+
+
+def _train_place(recipe: Recipe, index: int) -> str:
+    return f"phases.{index}.data.train" if recipe.phases[index].data.train else "data.train"
 
 
 def view(
     recipe: Recipe, shape: Shape, device: torch.device, *, index: int | None = None
 ) -> stream.View:
     """How pictures are shown in the phase `index`, or (None) when the model is judged."""
+    judged = index is None
     data = recipe.data if index is None else recipe.phase_data(index)
-    part = data.eval.frame if index is None else data.train.frame
-    name, arguments = (part.name, part.arguments) if part else (FRAMES[index is not None], {})
-    with on_part("data.eval.frame" if index is None else "data.train.frame"):
+    place = "data.eval" if index is None else _train_place(recipe, index)
+    part = data.eval.frame if judged else data.train.frame
+    name, arguments = (part.name, part.arguments) if part else (FRAMES[not judged], {})
+    with on_argument(f"{place}.frame"):
         frame = rooms.door("frames", name).build({}, arguments)
     return stream.View(
         frame,
         shape.size,
-        transforms(data) if index is not None else (),
+        () if judged else transforms(data, place),
+        views=1 if judged else data.train.views or 1,
         # Torch's own share of the cores, which the place has set.
         threads=recipe.scale.readers or torch.get_num_threads(),
         pin=device.type == "cuda",
+        decoded_bytes=recipe.scale.decoded_bytes,
     )
 
 
@@ -201,6 +239,16 @@ def on_part(path: str) -> Iterator[None]:
     except Refusal as refusal:
         if not refusal.path:
             refusal.path = path
+        raise
+
+
+@contextmanager
+def on_argument(path: str) -> Iterator[None]:
+    """Refusals of frames and transforms name their argument: where in the recipe it stands is added."""
+    try:
+        yield
+    except Refusal as refusal:
+        refusal.path = f"{path}.{refusal.path}" if refusal.path else path
         raise
 
 

@@ -41,6 +41,7 @@ class State:
     samples: int = 0
     seconds: float = 0.0
     wait_seconds: float = 0.0
+    fetched: Mapping[str, int] = field(default_factory=dict)  # from afar, over all ranks
     recipe: str = ""  # its identity
     commit: str = ""
     kept: str = ""  # metric and mode that `scores` are of

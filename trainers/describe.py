@@ -23,8 +23,8 @@ def preview(recipe: Recipe, shape: Shape | None = None) -> nn.Module:
         for index, phase in enumerate(recipe.phases):
             build.task(recipe, index, network)
             freeze(network, phase.train, f"phases.{index}.train")
-        if recipe.data.train.transforms:
-            build.transforms(recipe.data)
+    for index in range(len(recipe.phases)):
+        build.view(recipe, guess, torch.device("cpu"), index=index)
     return network
 
 

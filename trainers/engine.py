@@ -83,7 +83,7 @@ class Training:
         self.step = self.state.step
         self.lengths = list(self.state.lengths)
         self.choice = Choice(recipe.keep, self.state.scores)
-        self.meter = Meter()
+        self.meter = Meter(self.dataset.stats, self.state.fetched)
         self.waited, self.trained = self.state.wait_seconds, self.state.seconds
         self.samples = self.state.samples
         self.written = (self.trained, self.samples)
@@ -121,6 +121,7 @@ class Training:
         scores = final.final_scores(
             self.evaluation, stage, self.track, self.session.folder, self.step
         )
+        self.meter.flush(stop=False, save=False)  # what the final scores' rows had to be fetched
         self._summarise("finished", scores)
         yield Report(self.step, scores)
 
@@ -280,9 +281,8 @@ class Training:
         url = checkpoint.folder(self.session.folder, self.step)
         if self.saved_at == self.step:
             return url
-        # What is resumed from here is not done again, so its rows must be written.
-        if len(self.meter):
-            self._write(self.meter.flush(stop=False, save=False)[0])
+        # What is resumed from here is not done again: its rows must be written, what it fetched be counted.
+        self._write(self.meter.flush(stop=False, save=False)[0])
         if stage.keeps_samples or self.session.rank == 0:
             self._check_held()
         if stage.keeps_samples:
@@ -323,6 +323,7 @@ class Training:
             samples=self.samples,
             seconds=self.trained,
             wait_seconds=self.waited,
+            fetched=self.meter.fetched,
             recipe=self.state.recipe,
             commit=resume.commit(),
             kept=self.state.kept,
@@ -354,6 +355,7 @@ class Training:
             seconds=round(self.trained, 3),
             images_per_second=round(self.samples / self.trained, 1) if self.trained else 0.0,
             wait_seconds=round(self.waited, 3),
+            **self.meter.fetched,
             parameters=sum(p.numel() for p in self.model.parameters()),
             notes=[*dict.fromkeys(notes)],
         )

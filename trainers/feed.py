@@ -72,7 +72,7 @@ def sampler(recipe: Recipe, index: int, dataset: Dataset) -> Sampler:
 
 def mixing(recipe: Recipe, index: int, shape: Shape) -> Mixing | None:
     """CutMix and MixUp of a phase, or None. Raises Refusal where there are no classes to mix."""
-    parts = recipe.phase_data(index).train.mix
+    parts = recipe.phase_data(index).train.mix or []
     if not parts:
         return None
     if not shape.classes:
@@ -100,9 +100,11 @@ def url_of(origin: Data | Ingredient, data: Data) -> str:
     return pack.ensure(
         origin.source.name,
         origin.source.arguments,
-        fractions={name: share for name, share in shares.items() if share},
+        fractions={name: share for name, share in shares.items() if share != 0},
         folds=splits.folds or 0,
         seed=splits.seed,
+        # Frames show parts of pictures in files: who asks for one keeps small pictures in files too.
+        raw=0 if data.train.frame or data.eval.frame else None,
     )
 
 

@@ -58,6 +58,7 @@ class Inputs:
         return x.mul_(self.scale).add_(self.shift)
 
     def ready(self, batch: Batch) -> Batch:
-        """The batch on the device, its pictures made floats."""
+        """The batch on the device, all views of its pictures made floats."""
         batch = batch.to(self.device)
-        return replace(batch, columns={**batch.columns, "image": self(batch["image"])})
+        views = {name: self(image) for name, image in batch.pictures.items()}
+        return replace(batch, columns={**batch.columns, **views})

@@ -22,7 +22,8 @@ LIBRARIES = ("timm", "torchvision", "open_clip")
 _DECORATED = re.compile(r"^@register_model.*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 
 
-def _package(library: str) -> Path:
+def package(library: str) -> Path:
+    """An installed library's folder, found without importing it."""
     spec = importlib.util.find_spec(library)
     assert spec and spec.origin, f"{library} is not installed"
     return Path(spec.origin).parent
@@ -31,7 +32,7 @@ def _package(library: str) -> Path:
 @cache
 def names(library: str) -> frozenset[str]:
     """Names of a library's image models, read off its source files [timm: 1,371 in .05 s]."""
-    folder = _package(library)
+    folder = package(library)
     if library == "open_clip":
         return frozenset(path.stem for path in (folder / "model_configs").glob("*.json"))
     files = sorted((folder / "models").glob("*.py"))

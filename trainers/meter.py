@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from datasets.fetching.ranges import Stats
 from trainers import parallel
 
 Row = dict[str, Any]
@@ -55,9 +57,13 @@ class Meter:
     """Collects steps; `flush` gives their rows and what any rank wishes.
 
     All ranks flush at the same steps: `due` counts steps, and how many make about a second is rank 0's to say.
+    `stats` counts what this rank fetches from afar, if anything. `fetched` are these counts over all ranks at the last
+    flush, on top of those `before` this launch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, stats: Stats | None = None, before: Mapping[str, int] | None = None) -> None:
+        self._stats, self._before = stats, dict(before or {}) if stats else {}
+        self.fetched = dict(self._before)
         self.every = 1
         self._steps: list[Done] = []
         self._since = time.perf_counter()
@@ -65,20 +71,16 @@ class Meter:
     def add(self, done: Done) -> None:
         self._steps.append(done)
 
-    def __len__(self) -> int:
-        """Steps since the last flush, the same on every rank."""
-        return len(self._steps)
-
     @property
     def due(self) -> bool:
         return len(self._steps) >= self.every
 
     def flush(self, *, stop: bool, save: bool) -> tuple[list[Row], Wishes]:
         """Rows of the steps since the last flush, averaged over the global batch, and the ranks' wishes."""
-        now = time.perf_counter()
-        num_steps = max(1, len(self._steps))
-        proposal = int(SECONDS * num_steps / max(1e-6, now - self._since))
-        self._since = now
+        proposal, now = self.every, time.perf_counter()
+        if self._steps:
+            proposal = int(SECONDS * len(self._steps) / max(1e-6, now - self._since))
+            self._since = now
         names = sorted({name for done in self._steps for name in done.logs})
         sums = torch.zeros(len(self._steps), len(names) + 1, dtype=torch.float64)
         if self._steps:
@@ -89,13 +91,16 @@ class Meter:
             sums = torch.cat(
                 [torch.where(weights > 0, local * weights, 0.0), weights.double()], dim=1
             )
-        wishes = sums.new_tensor([stop, save, proposal if parallel.rank() == 0 else 0])
-        total = parallel.summed(torch.cat([sums.flatten(), wishes]))
-        sums, wishes = total[:-3].view_as(sums), total[-3:]
+        counts = self._stats.told() if self._stats else {}
+        agreed = [stop, save, proposal if parallel.rank() == 0 else 0, *counts.values()]
+        total = parallel.summed(torch.cat([sums.flatten(), sums.new_tensor(agreed)]))
+        sums, wishes = total[: sums.numel()].view_as(sums), total[sums.numel() :].tolist()
         self.every = min(MOST_STEPS, max(1, int(wishes[2])))
+        fetched = zip(counts, wishes[3:], strict=True)
+        self.fetched = {name: self._before.get(name, 0) + int(n) for name, n in fetched}
         rows = []
         for done, line in zip(self._steps, sums.tolist(), strict=True):
             means = {n: v / max(line[-1], 1.0) for n, v in zip(names, line, strict=False)}
-            rows.append({**done.row(), **means})
+            rows.append({**done.row(), **self.fetched, **means})
         self._steps = []
         return rows, Wishes(stop=bool(wishes[0]), save=bool(wishes[1]))

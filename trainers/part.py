@@ -7,8 +7,9 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
+from datasets.foreign.spec import PYTHON, V2
 from datasets.refusal import Refusal, nearest
-from trainers import library, rooms
+from trainers import foreign, library, rooms
 
 
 class Frozen(BaseModel):
@@ -162,9 +163,51 @@ class MixerPart(Part):
 
 
 class TransformPart(Part):
-    """A function of datasets/transforms.py."""
+    """A function of datasets/transforms.py, torchvision's `v2:ColorJitter`, or one's own `python:package.module:function`."""
 
     room = "transforms"
+
+    def checked(self, path: str) -> dict[str, Any]:
+        if self.name.startswith(V2):
+            foreign.check_v2(self.name, self.arguments, path)
+            inner = self.arguments.get("transforms")
+            if self.name not in foreign.CONTAINERS or not isinstance(inner, list):
+                return self.model_dump()
+            parts = [type(self).model_validate(part) for part in inner]
+            places = [f"{path}.transforms.{place}" for place in range(len(parts))]
+            foreign.check_inner([part.name for part in parts], places)
+            inner = [part.checked(at) for part, at in zip(parts, places, strict=True)]
+            return {**self.model_dump(), "transforms": inner}
+        if self.name.startswith(PYTHON):
+            foreign.check_python(self.name, path)
+            return self.model_dump()
+        if self.name not in rooms.doors(self.room):
+            raise Refusal(
+                f"no transform is called '{self.name}'",
+                path=path,
+                value=self.name,
+                remedy=nearest(self.name, {*rooms.doors(self.room), *foreign.v2()}),
+            )
+        return super().checked(path)
+
+    @classmethod
+    def _bare_names(cls) -> list[dict[str, Any]]:
+        return [*super()._bare_names(), {"type": "string", "pattern": foreign.PATTERN}]
+
+    @classmethod
+    def _foreign(cls) -> list[dict[str, Any]]:
+        name = {"type": "string", "pattern": foreign.PATTERN}
+        short = {foreign.PATTERN: {"type": ["object", "null"]}}
+        return [
+            {"type": "object", "properties": {"name": name}, "required": ["name"]},
+            {
+                "type": "object",
+                "patternProperties": short,
+                "minProperties": 1,
+                "maxProperties": 1,
+                "additionalProperties": False,
+            },
+        ]
 
 
 class SourcePart(Part):

@@ -54,12 +54,19 @@ class View(Frozen):
         description="the part that is shown, of pictures in files; default random_resized_crop",
     )
     transforms: list[TransformPart] = []
-    mix: list[MixerPart] = Field([], description="cutmix, mixup: of several one is drawn a batch")
+    views: PositiveInt | None = Field(
+        None,
+        description="how often each picture is shown, with draws of its own: image, image_2, ...; default 1",
+        le=16,
+    )
+    mix: list[MixerPart] | None = Field(
+        None, description="cutmix, mixup: of several one is drawn a batch"
+    )
 
     @field_validator("mix", "transforms", mode="before")
     @classmethod
     def _one_is_a_list(cls, given: Any) -> Any:
-        return given if isinstance(given, list) else [given]
+        return given if isinstance(given, list | None) else [given]
 
 
 class EvalView(Frozen):
@@ -71,8 +78,10 @@ class EvalView(Frozen):
 class Splits(Frozen):
     """Stratified shares of a source without official splits, drawn by their own seed."""
 
-    val: Probability = Field(0.15, description="not where there are folds")
-    test: Probability = 0.15
+    val: Probability | None = Field(
+        None, description="default .15 where the source has none; not where there are folds"
+    )
+    test: Probability | None = Field(None, description="default .15 where the source has none")
     folds: int | None = Field(
         None, ge=2, description="parts in place of train and val; data.fold is the one that is val"
     )
@@ -126,7 +135,9 @@ class Data(Frozen):
     order: OrderPart | None = Field(None, description="which samples fill a batch; default shuffle")
     subset: Subset | None = None
     noise: NoisePart | None = Field(None, description="wrong labels, to learn from")
-    class_weights: bool = Field(False, description="rare classes count more in the loss")
+    class_weights: Literal["balanced"] | None = Field(
+        None, description="rare classes count more in the loss"
+    )
     ledger: bool = Field(False, description="write down which sample was used when")
     train: View = View()
     eval: EvalView = EvalView()
@@ -235,6 +246,9 @@ class Scale(Frozen):
     threads: PositiveInt | None = None
     readers: PositiveInt | None = Field(
         None, description="threads of a worker that decode pictures; default its share of the cores"
+    )
+    decoded_bytes: NonNegativeInt = Field(
+        0, description="splits whose pictures are no larger stay decoded in each worker's memory"
     )
     deterministic: bool = False
 

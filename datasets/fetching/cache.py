@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 ENTRY = ".batch"
 FETCHES = 3  # of bytes that arrive with a wrong checksum
-TOUCH_SECONDS = 60.0  # how exact "least recently used" is
+TOUCH_SECONDS = 1.0  # how exact "least recently used" is
 SWEEP_SECONDS = 60.0  # a younger temporary file may not have its lock yet
 LOCKS = 1024  # two entries that share one only wait for each other
 FLOOR = 0.9  # of the budget: what eviction leaves, so that not every write lists the folder
@@ -40,8 +40,9 @@ Fetch: TypeAlias = Callable[[], Iterable[bytes]]  # an entry's bytes, in pieces 
 class Cache:
     """Keeps at most `budget` bytes of entries in `folder`, the least recently used leave first.
 
-    It has no lock of its own in memory, so threads, forks and pickles may share it. An evicted
-    file that is mapped stays readable, and keeps its disk space, until it is unmapped.
+    Room is made before an entry is written. It has no lock of its own in memory, so threads, forks
+    and pickles may share it. An evicted file that is mapped stays readable, and keeps its disk
+    space, until it is unmapped: `holds` tells who has it mapped when to let go.
     """
 
     def __init__(self, folder: Path, budget: int) -> None:
@@ -60,11 +61,10 @@ class Cache:
         `mapped`: others may evict it. Raises Refusal when the fetched bytes stay wrong and when
         the disk is full, and whatever `fetch` raises.
         """
-        name = xxhash.xxh3_128_hexdigest(f"{key}\n{length}\n{checksum}".encode()) + ENTRY
-        file = self.folder / name
+        file = self._file(key, length, checksum)
         if self._damage(file, length, checksum) is None:
             return file
-        with self._locked(f"locks/{int(name[:8], 16) % LOCKS:04}"):
+        with self._locked(f"locks/{int(file.name[:8], 16) % LOCKS:04}"):
             damage = self._damage(file, length, checksum)  # others may have been faster
             if damage is None:
                 return file
@@ -83,6 +83,14 @@ class Cache:
             file = self.path(key, length, checksum, fetch)
             with suppress(FileNotFoundError):  # evicted since
                 return pa.memory_map(str(file)).read_buffer()
+
+    def holds(self, key: str, length: int, checksum: str) -> bool:
+        """Whether the entry is in the folder, good or not."""
+        return self._file(key, length, checksum).exists()
+
+    def _file(self, key: str, length: int, checksum: str) -> Path:
+        name = xxhash.xxh3_128_hexdigest(f"{key}\n{length}\n{checksum}".encode()) + ENTRY
+        return self.folder / name
 
     def _damage(self, file: Path, length: int, checksum: str) -> str | None:
         """None for a good entry, which is then marked as used; "" where there is none; else why."""
@@ -126,32 +134,46 @@ class Cache:
 
     def _write(self, file: Path, data: _Arriving) -> None:
         temporary = self.folder / f"{TEMPORARY}{uuid.uuid4().hex}"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        descriptor = self._begun(temporary, file, len(data))
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)  # "its writer lives"
             data.put(descriptor)
-            self._enter(temporary, file, len(data))
+            with self._counting():  # who counts entries sees it once
+                os.replace(temporary, file)
             self._seen[file.name] = os.fstat(descriptor).st_ino
+        except BaseException:
+            with self._counting() as total:
+                temporary.unlink(missing_ok=True)
+                total.set(total.known() - len(data))
+            raise
         finally:
-            temporary.unlink(missing_ok=True)
             _release(descriptor)
 
-    def _enter(self, temporary: Path, file: Path, length: int) -> None:
-        """Makes room for an entry, counts it and lets it appear; a damaged one is replaced."""
+    def _begun(self, temporary: Path, file: Path, length: int) -> int:
+        """Makes room for an entry and counts it; the descriptor of the temporary file that it will fill.
+
+        A damaged entry goes first, which was counted when it was whole.
+        """
         with self._counting() as total:
+            known = total.known()
             with suppress(FileNotFoundError):
                 file.unlink()
-                total.set(total.known() - length)  # what it was counted as, when it was whole
-            if total.known() + length > self.budget:
-                total.set(self._evict(to_bytes=int(self.budget * FLOOR) - length))
-            total.set(total.known() + length)
-            os.replace(temporary, file)
+                known -= length
+            if known + length > self.budget:
+                known = self._evict(to_bytes=int(self.budget * FLOOR) - length)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # "its writer lives"
+            os.ftruncate(descriptor, length)  # whoever counts anew counts it whole
+            total.set(known + length)
+        return descriptor
 
     def _evict(self, *, to_bytes: int) -> int:
-        """Removes the least recently used entries; the bytes that are left."""
+        """Removes the least recently used entries; the bytes that are left, those being written included."""
         self._sweep()
         entries = [(file.stat(), file) for file in self._files(ENTRY)]
         left = sum(state.st_size for state, _ in entries)
+        for file in self._files(TEMPORARY):
+            with suppress(FileNotFoundError):  # others sweep too
+                left += file.stat().st_size
         for state, file in sorted(entries, key=lambda entry: entry[0].st_mtime_ns):
             if left <= to_bytes:
                 break

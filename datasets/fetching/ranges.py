@@ -33,24 +33,40 @@ _REMEDIES = {
 
 
 class Stats:
-    """What was asked of the remote side, and what came: counts of one process, from all threads."""
+    """What was asked of the remote side, and what came: counts of one process, from all threads.
+
+    `found` counts record batches that were in the host's cache already.
+    """
 
     def __init__(self) -> None:
-        self.requests = self.retries = self.bytes = 0
+        self.requests = self.retries = self.bytes = self.found = 0
         self._lock = threading.Lock()
 
-    def count(self, *, requests: int = 0, retries: int = 0, num_bytes: int = 0) -> None:
+    def count(
+        self, *, requests: int = 0, retries: int = 0, num_bytes: int = 0, found: int = 0
+    ) -> None:
         with self._lock:
             self.requests += requests
             self.retries += retries
             self.bytes += num_bytes
+            self.found += found
+
+    def told(self) -> dict[str, int]:
+        """The counts under the names that they have in a run's folder."""
+        with self._lock:
+            return {
+                "fetched_bytes": self.bytes,
+                "fetch_requests": self.requests,
+                "fetch_retries": self.retries,
+                "cache_hits": self.found,
+            }
 
 
 class _Here:
     """What belongs to one process: after a fork, clients and locks of the parent are of no use."""
 
-    def __init__(self) -> None:
-        self.lock, self.stats = threading.Lock(), Stats()
+    def __init__(self, stats: Stats) -> None:
+        self.lock, self.stats = threading.Lock(), stats
         self.client: Client | None = None
 
 
@@ -60,6 +76,7 @@ class Ranges:
     A read is tried again, from the bytes it already has, until `deadline` seconds have passed
     without a byte; `stall` is how many seconds one request may be silent. `client` is "obstore" or
     "fsspec" ("": the better one that is there). `wait` takes seconds and tells whether to give up.
+    `stats` counts for several of them together; a forked or unpickled one counts anew.
     """
 
     def __init__(
@@ -71,6 +88,7 @@ class Ranges:
         client: str = "",
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], bool] | None = None,
+        stats: Stats | None = None,
     ) -> None:
         scheme, _, place = url.partition("://")
         if not store.is_remote(url):
@@ -86,7 +104,7 @@ class Ranges:
         self.url, self.deadline, self.stall, self.client = url, deadline, stall, client
         self._closed = threading.Event()
         self._clock, self._wait = clock, wait or self._closed.wait
-        self._processes: dict[int, _Here] = {}
+        self._processes = {os.getpid(): _Here(stats or Stats())}
 
     def __repr__(self) -> str:
         return f"Ranges({self.url!r})"
@@ -127,7 +145,7 @@ class Ranges:
         self._closed.set()
 
     def _here(self) -> _Here:
-        return self._processes.setdefault(os.getpid(), _Here())
+        return self._processes.setdefault(os.getpid(), _Here(Stats()))
 
     def _client(self, *, instead_of: Client | None = None) -> Client:
         """This process's client; a new one, with the credentials of now, in place of a bad one."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -43,6 +44,13 @@ class ColumnType:
     def numeric(self) -> bool:
         """Whether its values make a tensor."""
         return self.kind in ("int64", "float32", "uint8")
+
+    def least_bytes(self, name: str, shape: tuple[int, ...]) -> int:
+        """What a row takes in a shard at least; `shape` is that of raw pictures."""
+        if not self.numeric:
+            return 8  # where it ends, if nothing else
+        inner = shape if name == "image" else self.inner
+        return np.dtype(self.kind).itemsize * math.prod(inner)
 
     def arrow(self, name: str, shape: tuple[int, ...]) -> pa.DataType:
         """How it lies in a shard; `shape` is that of raw pictures."""

@@ -20,6 +20,9 @@ from datasets.refusal import Refusal, nearest
 
 FORMAT = 1
 NAME = "manifest.json"
+MOST_BYTES = (
+    2**30
+)  # of a record batch, which is fetched into memory whole; those that are packed have 8 MiB
 REPACK = "the manifest is damaged: pack the data set again with launch.py pack"
 
 # raw: uint8 pixels of one shape; encoded: picture files of any size (shape (0, 0, C)), of which tiled JPEGs have an index
@@ -305,6 +308,7 @@ class _Reader:
         for path in paths:
             self.check(paths.count(path) == 1, f"shard '{path}' is listed twice", path)
         self.check(bool(manifest.splits), "there are no splits", None)
+        self.check_sizes(manifest)
         actual = digest(
             manifest.kind,
             manifest.codec,
@@ -321,6 +325,22 @@ class _Reader:
             f"content, {actual:.12}: it was changed after packing",
             manifest.digest,
         )
+
+    def check_sizes(self, manifest: Manifest) -> None:
+        """Rows fit into their record batches, and these into memory: asked before any is taken for them."""
+        types = {name: ColumnType.parse(words) for name, words in manifest.columns.items()}
+        row = sum(kind.least_bytes(name, manifest.shape) for name, kind in types.items() if kind)
+        self.check(row <= MOST_BYTES, f"a row of these columns has {row} bytes at least", row)
+        splits = manifest.splits.values()
+        parts = [(shard, row) for split in splits for shard in split.shards]
+        parts += [(shard, 8) for split in splits for shard in split.index]  # at least ids
+        for shard, least in parts:
+            for batch in shard.batches:
+                where = f"a record batch of '{shard.path}'"
+                size, needed = batch.length, batch.rows * least
+                self.check(size <= MOST_BYTES, f"{where} has {size} bytes", size)
+                fits = f"{where} has {batch.rows} rows, at least {needed} bytes, in {size}"
+                self.check(needed <= size, fits, batch.rows)
 
 
 def _words(kind: type) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from datasets import store
 from datasets.fetching.cache import Cache
-from datasets.fetching.ranges import Ranges
+from datasets.fetching.ranges import Ranges, Stats
 from datasets.packed import records
 from datasets.packed.manifest import Manifest, Shard
 from datasets.packed.records import Column
@@ -25,6 +26,7 @@ from datasets.remote import explained
 FETCHERS = 16  # threads that wait for the network
 CACHE_BYTES = 64 * 2**30
 FEWEST = 64  # open record batches, however small the budget
+OLDEST = 16  # of the open ones that are looked at when another is opened
 
 
 def cache_bytes() -> int:
@@ -71,6 +73,8 @@ class Shelf:
         manifest: Manifest,
         shards: Sequence[Shard],
         columns: Mapping[str, str] | None = None,
+        *,
+        stats: Stats | None = None,
     ) -> None:
         self.url, self.manifest, self.columns = url, manifest, columns or manifest.columns
         self.places = [(shard, n) for shard in shards for n in range(len(shard.batches))]
@@ -85,7 +89,8 @@ class Shelf:
         self._fetching: dict[int, Future[pa.Buffer]] = {}
         self._pool: ThreadPoolExecutor | None = None
         if self._remote:
-            self._ranges = Ranges(url)
+            self._stats = stats or Stats()
+            self._ranges = Ranges(url, stats=self._stats)
             self._cache = Cache(store.cache_folder() / "batches", cache_bytes())
 
     def __len__(self) -> int:
@@ -115,7 +120,7 @@ class Shelf:
     def _keep(self, number: int, columns: dict[str, Column], length: int) -> None:
         """Remember an open record batch; of a remote set the oldest are let go of beyond half of the cache's budget.
 
-        What is mapped keeps its disk space even when the cache has evicted it.
+        So are those that the cache has evicted: mapped, they would keep their disk space and the cache not its budget.
         """
         self._opened[number] = columns
         if not self._remote:
@@ -123,10 +128,11 @@ class Shelf:
         with self._lengths_lock:
             self._lengths[number] = length
             self._open_bytes += length
-            while self._open_bytes > self._cache.budget // 2 and len(self._lengths) > FEWEST:
-                oldest = next(iter(self._lengths))
-                self._open_bytes -= self._lengths.pop(oldest)
-                self._opened.pop(oldest, None)
+            for old in [*islice(self._lengths, OLDEST)]:
+                many = self._open_bytes > self._cache.budget // 2 and len(self._lengths) > FEWEST
+                if many or not self._cache.holds(*self._entry(old)):
+                    self._open_bytes -= self._lengths.pop(old)
+                    self._opened.pop(old, None)
 
     def prefetch(self, numbers: Iterable[int]) -> None:
         """Start fetching record batches that are not here yet."""
@@ -143,7 +149,7 @@ class Shelf:
         if self._pool is not None:
             self._ranges.close()  # or a bad network would hold this up for a whole deadline
             self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool, self._ranges = None, Ranges(self.url)
+            self._pool, self._ranges = None, Ranges(self.url, stats=self._stats)
         self._fetching.clear()
 
     def _message(self, number: int, shard: Shard, place: int, where: str) -> pa.Buffer:
@@ -160,13 +166,28 @@ class Shelf:
 
     def _fetched(self, number: int) -> pa.Buffer:
         shard, place = self.places[number]
+        batch, asked = shard.batches[place], False
+
+        def fetch() -> Iterator[bytes]:
+            nonlocal asked
+            asked = True
+            return self._ranges.pieces(shard.path, batch.offset, batch.length)
+
+        key, length, checksum = self._entry(number)
+        try:
+            message = self._cache.mapped(key, length, checksum, fetch)
+        except Refusal as refusal:
+            if refusal.path == key:  # the cache's name of it says little to people
+                refusal.path = store.join(self.url, shard.path)
+            raise
+        self._stats.count(found=not asked)
+        return message
+
+    def _entry(self, number: int) -> tuple[str, int, str]:
+        """What the cache knows a record batch by."""
+        shard, place = self.places[number]
         batch = shard.batches[place]
-        return self._cache.mapped(
-            f"{self.manifest.stored}/{shard.path}/{batch.offset}",
-            batch.length,
-            batch.checksum,
-            lambda: self._ranges.pieces(shard.path, batch.offset, batch.length),
-        )
+        return f"{self.manifest.stored}/{shard.path}/{batch.offset}", batch.length, batch.checksum
 
 
 def _local(

@@ -12,6 +12,7 @@ from datasets import order
 from datasets.refusal import Refusal
 
 REST = "train"  # the split of all rows that no fraction asks for
+SHARE = 0.15  # of a split that the source has not, where nobody says how large
 
 
 def stratified(

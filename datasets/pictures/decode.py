@@ -91,6 +91,12 @@ def show(
             pixels = decode(data, channels)
     else:
         pixels = decode(data, channels)
+    cut(pixels, (top, left, tall, wide), out, mirror=mirror)
+
+
+def cut(pixels: Pixels, box: Box, out: torch.Tensor, *, mirror: bool = False) -> None:
+    """Write the box of decoded pixels, (H, W, C), into `out` as `show` does. Raises Undecodable."""
+    top, left, tall, wide = box
     crop = pixels[top : top + tall, left : left + wide]
     if crop.shape[:2] != (tall, wide):
         raise Undecodable(f"has {pixels.shape[:2]} pixels, less than its size promises")

@@ -27,15 +27,16 @@ class Line(Protocol):
 
 def of_epoch(split: Split, plan: Plan, *, seed: int, phase: int, epoch: int) -> Line:
     """The line of a split's epoch: a function of the manifest, the plan and the seed."""
-    if not windowed(split):
+    if not window_bytes(split):
         return Whole(plan, order.line(plan.rows, seed=seed, phase=phase, epoch=epoch))
     sizes = np.array([shard.rows for shard in split.shards], np.int64)
     return Windowed(plan, sizes, root=order.key("windowed", seed, phase, epoch))
 
 
-def windowed(split: Split) -> bool:
-    """Whether a split is too large to be permuted whole."""
-    return sum(shard.bytes for shard in split.shards) > order.WHOLE_BYTES
+def window_bytes(split: Split) -> int:
+    """What a lane reads from at a time: the largest shard; 0 of a set that is permuted whole."""
+    sizes = [shard.bytes for shard in split.shards]
+    return max(sizes) if sum(sizes) > order.WHOLE_BYTES else 0
 
 
 class Whole:

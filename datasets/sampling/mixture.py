@@ -40,6 +40,7 @@ class Mixture:
             cuts = tuple(int((self.sets[:bound] == number).sum()) for bound in even)
             self.plans.append(Plan(split.rows, self.counts[number], lanes, cuts=cuts))
         self.plan = Plan(self.plans[0].full_steps * batch, batch, lanes)
+        self.window_bytes = sum(lanes * lines.window_bytes(split) for split in splits)
         told = ", ".join(map(str, self.counts))
         self.promise = f"{told} samples of the sets in every batch"
 

@@ -29,6 +29,11 @@ class Sampler(Protocol):
         """What an epoch's batches keep to, in a few words for people."""
         ...
 
+    @property
+    def window_bytes(self) -> int:
+        """Of the shards that all lanes read from at a time; 0 where rows come from the whole set."""
+        ...
+
     def epoch(self, *, seed: int, phase: int, epoch: int) -> Line:
         """The rows of an epoch's steps."""
         ...
@@ -50,6 +55,7 @@ class Shuffled:
         if plan.rows != split.rows:
             raise ValueError(f"a plan of {plan.rows} rows for a split of {split.rows}")
         self.split, self.plan = split, plan
+        self.window_bytes = plan.lanes * lines.window_bytes(split)
 
     def epoch(self, *, seed: int, phase: int, epoch: int) -> Line:
         return lines.of_epoch(self.split, self.plan, seed=seed, phase=phase, epoch=epoch)
@@ -75,6 +81,7 @@ class Resampled:
         self.labels, self.counts = labels, counts
         self.sizes = np.bincount(labels, minlength=len(counts))
         self.plan = Plan(int(counts.sum()), batch, lanes, tail)  # type: ignore[arg-type]
+        self.window_bytes = 0
         self.promise = f"{counts.min()} to {counts.max()} samples of each class"
 
     def epoch(self, *, seed: int, phase: int, epoch: int) -> Line:

@@ -6,6 +6,7 @@ import http.client
 import socket
 import struct
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ class Faults:
     """`plan` holds what happens to the next GETs, "" being nothing; then `always`, while it is set.
 
     `gets` lists the Range headers of all GETs, `keys` the access keys that signed them; a fault is applied where `chosen(path)` says so.
+    Keys that are `expired` are told so. The plan corrupts what ends at one byte twice at most: thrice is a damaged shard.
     """
 
     url: str = ""
@@ -29,6 +31,8 @@ class Faults:
     chosen: Callable[[str], bool] = lambda path: True
     gets: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    expired: set[str] = field(default_factory=set)
+    corrupted: Counter[tuple[str, str]] = field(default_factory=Counter)
     lock: threading.Lock = field(default_factory=threading.Lock)
     closing: threading.Event = field(default_factory=threading.Event)
 
@@ -38,7 +42,15 @@ class Faults:
             self.keys.append(signed.partition("Credential=")[2].partition("/")[0])
             if not self.chosen(path):
                 return ""
-            return self.plan.pop(0) if self.plan else self.always
+            if self.keys[-1] in self.expired:
+                return "400 ExpiredToken"
+            if not self.plan:
+                return self.always
+            place = path, wanted.rpartition("-")[2]
+            if self.plan[0] == "corrupt" and self.corrupted[place] == 2:
+                return ""
+            self.corrupted[place] += self.plan[0] == "corrupt"
+            return self.plan.pop(0)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -127,9 +139,9 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def before(upstream: str) -> Iterator[Faults]:
+def before(upstream: str, faults: Faults | None = None) -> Iterator[Faults]:
     """Faults on a free port before the server at the URL `upstream`."""
-    faults = Faults()
+    faults = faults or Faults()
     members = {"faults": faults, "upstream": urlsplit(upstream).netloc}
     server = _Server(("127.0.0.1", 0), type("Handler", (_Handler,), members))
     faults.url = f"http://127.0.0.1:{server.server_address[1]}"

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datasets import order
+from datasets import order, store
+from datasets.fetching.ranges import Stats
 from datasets.order import Plan
 from datasets.packed.manifest import Shard, Split
 from datasets.refusal import Refusal
 from datasets.sampling import lines
 from datasets.sampling.lines import Windowed
+from datasets.sampling.samplers import Shuffled
+from datasets.stream import check_lanes
 
 
 def line(sizes: list[int], batch: int, lanes: int, tail: str = "drop", epoch: int = 0) -> Windowed:
@@ -74,6 +79,36 @@ def test_the_manifest_decides_and_never_the_machine(size: int) -> None:
     shards = (Shard("a", 50, size - 10, ()), Shard("b", 50, 10, ()))
     found = lines.of_epoch(Split(100, "", shards), Plan(100, 10, 10), seed=0, phase=0, epoch=0)
     assert isinstance(found, Windowed) == (size > order.WHOLE_BYTES)
+
+
+@pytest.mark.parametrize(
+    ("url", "budget", "remedy"),
+    [
+        ("s3://bucket/set", "2999", "data.lanes=29 or less, or set MANTA_CACHE_BYTES=3000 or more"),
+        ("s3://bucket/set", "99", "-- set MANTA_CACHE_BYTES=3000 or more"),
+        ("s3://bucket/set", "3000", ""),
+        ("/a/set", "0", ""),  # mapped where it lies
+    ],
+)
+def test_lanes_that_the_cache_cannot_serve_are_refused(
+    url: str, budget: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "WHOLE_BYTES", 1000)
+    monkeypatch.setenv("MANTA_CACHE_BYTES", budget)
+    shards = tuple(Shard(name, 50, size, ()) for name, size in (("a", 100), ("b", 50), ("c", 900)))
+    sets = {size: Split(100, "", shards[: size + 1]) for size in (1, 2)}
+    dataset = SimpleNamespace(stats=Stats() if store.is_remote(url) else None)
+    whole = Shuffled(sets[1], Plan(100, 64, 30))
+    check_lanes(dataset, whole)  # type: ignore[arg-type]
+    monkeypatch.setattr(order, "WHOLE_BYTES", 100)
+    with pytest.raises(Refusal) if remedy else nullcontext() as caught:
+        check_lanes(dataset, Shuffled(sets[1], Plan(100, 64, 30)))  # type: ignore[arg-type]
+    if remedy:
+        assert caught.value.path == "data.lanes" and remedy in str(caught.value)
+        assert (
+            f"30 lanes read windows of 100 bytes each at a time, 3000 in all, and the host's cache holds {budget}"
+            in str(caught.value)
+        )
 
 
 def test_a_whole_line_is_orders() -> None:

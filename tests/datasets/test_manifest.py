@@ -37,6 +37,17 @@ def test_the_manifest_round_trips(packed: Dataset) -> None:
     assert manifest.packed["row_order"] == {"shuffled_by_seed": 0}
 
 
+def claim(found: dict[str, Any], **sizes: int) -> None:
+    """A shard of one record batch, and a split of that shard, of these sizes."""
+    shard = first_shard(found)
+    shard["batches"] = shard["batches"][:1]
+    shard["batches"][0].update(sizes)
+    rows = shard["batches"][0]["rows"]
+    shard.update(rows=rows, bytes=sizes.get("bytes", shard["bytes"]) + 1000)
+    shard["batches"][0].pop("bytes", None)
+    found["splits"]["train"].update(rows=rows, shards=[shard])
+
+
 LIES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "key missing": (lambda m: m.pop("classes"), "no 'classes'"),
     "key unknown": (lambda m: m.update(colour=1), "unknown 'colour'"),
@@ -73,6 +84,10 @@ LIES: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "overlap": (lambda m: first_shard(m)["batches"][1].update(offset=300), "overlap"),
     "negative offset": (lambda m: first_shard(m)["batches"][0].update(offset=-8), "offset is -8"),
     "checksum": (lambda m: first_shard(m)["batches"][0].update(checksum="zz"), "checksum 'zz'"),
+    "huge batch": (lambda m: claim(m, bytes=2**50, length=2**50), "has 1125899906842624 bytes"),
+    "huge rows": (lambda m: claim(m, rows=10**12), "has 1000000000000 rows, at least"),
+    "huge shape": (lambda m: m.update(shape=[2**40, 2**40, 1]), "a row of these columns has"),
+    "large shape": (lambda m: m.update(shape=[8000, 8000, 1]), "rows, at least"),
     "batches": (lambda m: first_shard(m).update(batches=None), "batches is None"),
 }
 

@@ -128,5 +128,10 @@ def test_official_splits_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     ids = {name: set(dataset.columns(name)["id"].tolist()) for name in dataset.manifest.splits}
     assert ids["test"] == set(range(1000, 1797))
     assert ids["train"] | ids["val"] == set(range(1000))
+    pack.pack("digits", {}, str(tmp_path / "z"), splits={"val": None, "test": None}, seed=0)
+    rows_of = {
+        n: s.rows for n, s in shards.open_dataset(str(tmp_path / "z")).manifest.splits.items()
+    }
+    assert rows_of == {"train": 849, "val": 151, "test": 797}, "an own test split, val by default"
     with pytest.raises(Refusal, match="brings its own split 'test'"):
         pack.pack("digits", {}, str(tmp_path / "y"), splits={"test": 0.1}, seed=0)

@@ -83,7 +83,7 @@ def test_it_says_what_was_shown(whole: Run) -> None:
             "at most once",
         ),
         (["data.subset={shots: 16}", "data.noise={symmetric: {rate: 0.3}}"], "at most once"),
-        (["data.class_weights=true", "data.train.mix=[cutmix, mixup]"], "at most once"),
+        (["data.class_weights=balanced", "data.train.mix=[cutmix, mixup]"], "at most once"),
         (
             [
                 "data.source=null",

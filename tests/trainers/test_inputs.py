@@ -85,6 +85,17 @@ def test_other_columns_pass() -> None:
     assert batch["image"].dtype == torch.uint8
 
 
+def test_every_view_is_made_ready() -> None:
+    other = PIXELS.flip(2)
+    columns = {"image": PIXELS, "image_2": other, "id": torch.tensor([7, 8]), "image_4": other}
+    ready = made().ready(Batch(columns, key=5))
+    torch.testing.assert_close(ready["image"], made()(PIXELS), rtol=0, atol=0)
+    torch.testing.assert_close(ready["image_2"], made()(other), rtol=0, atol=0)
+    assert torch.equal(ready["image_4"], other), "no view: there is no image_3"
+    parts = list(ready.chunks(2))
+    assert torch.equal(torch.cat([part["image_2"] for part in parts]), ready["image_2"])
+
+
 def test_a_table_is_only_moved() -> None:
     table = Batch({"x": torch.ones(2), "id": torch.arange(2)}, key=0)
     ready = build.readying(build.Shape(num_classes=1, channels=1, size=0), torch.device("cpu"))

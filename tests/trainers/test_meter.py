@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from datasets.fetching.ranges import Stats
 from trainers import meter
 from trainers.meter import Done, Meter, Row, Wishes
 
@@ -31,6 +32,24 @@ def test_each_step_has_its_own_means() -> None:
     assert rows == [row(s, loss=s / 2, accuracy=1.0) for s in (1, 2, 3)]
     assert wishes == NONE
     assert found.flush(stop=False, save=False) == ([], NONE)
+
+
+def test_what_is_fetched_is_told_on_top_of_what_was() -> None:
+    stats = Stats()
+    found = Meter(stats, {"fetched_bytes": 1000, "cache_hits": 1})
+    assert found.fetched == {"fetched_bytes": 1000, "cache_hits": 1}
+    found.add(done(1))
+    stats.count(requests=2, retries=1, num_bytes=2**40, found=3)
+    fetched = {"fetch_requests": 2, "fetch_retries": 1, "cache_hits": 4}
+    fetched["fetched_bytes"] = 2**40 + 1000
+    assert found.flush(stop=False, save=True) == (
+        [row(1, loss=0.0, **fetched)],
+        Wishes(stop=False, save=True),
+    )
+    assert found.fetched == fetched
+    found.flush(stop=False, save=False)
+    assert found.fetched == fetched, "counted once"
+    assert Meter(None, fetched).fetched == {}
 
 
 def test_a_rank_that_only_keeps_step_gives_no_number() -> None:

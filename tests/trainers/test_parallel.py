@@ -14,6 +14,7 @@ import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
 from datasets.batch import Batch
+from datasets.fetching.ranges import Stats
 from datasets.refusal import Refusal
 from trainers import parallel, rooms
 from trainers.meter import Done, Meter
@@ -140,7 +141,9 @@ def keeping_step(rank: int, world: int) -> Found:
 
 
 def meters(rank: int, world: int) -> Found:
-    meter = Meter()
+    stats = Stats()
+    stats.count(num_bytes=100 + rank, requests=rank)
+    meter = Meter(stats, {"fetched_bytes": 1000})
 
     def add(step: int, loss: float, own: int) -> None:
         meter.add(Done(step, 0, 0, {}, 0.0, 0.0, 0, {"loss": torch.tensor(loss)}, own))
@@ -149,7 +152,12 @@ def meters(rank: int, world: int) -> Found:
         add(step, float(rank + step), CUTS[world][rank])
     add(3, float("nan") if rank == 0 else 7.0, 0 if rank == 0 else 2)
     rows, wishes = meter.flush(stop=rank == world - 1, save=False)
-    return {"rows": rows, "wishes": (wishes.stop, wishes.save), "every": meter.every}
+    return {
+        "rows": rows,
+        "wishes": (wishes.stop, wishes.save),
+        "every": meter.every,
+        **meter.fetched,
+    }
 
 
 def scores(rank: int, world: int) -> Found:
@@ -317,6 +325,9 @@ def test_meters_are_means_over_the_global_batch_and_ranks_agree(ranks: list[Foun
         assert found["rows"][3]["loss"] == 7.0
         assert found["wishes"] == (True, False), "one rank's wish is everybody's"
         assert found["every"] == ranks[0]["meters"]["every"]
+        own = sum(range(len(ranks)))
+        assert found["fetch_requests"] == found["rows"][0]["fetch_requests"] == own
+        assert found["fetched_bytes"] == 1000 + 100 * len(ranks) + own
 
 
 @pytest.mark.parametrize("name", ["accuracy", "regression", "samples"])

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import random
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +18,8 @@ from PIL import Image
 from datasets.pictures import decode, tiles
 from datasets.pictures.decode import Undecodable
 from tests.datasets.photographs import encoded, picture
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def saved(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -92,6 +97,43 @@ def test_damaged_files_decode_or_are_undecodable() -> None:
         except Undecodable:
             refused += 1
     assert 50 < refused < 750
+
+
+FUZZ = """
+import faulthandler, random, sys, warnings
+import numpy as np, torch
+from datasets.pictures import decode, tiles
+from tests.datasets.pictures.test_decode import damaged, saved
+from tests.datasets.photographs import encoded, picture
+
+warnings.simplefilter("ignore")
+draws, refused = random.Random(7), 0
+whole = [encoded(row) for row in (0, 1, 5, 6, 7)]
+whole.append(saved(picture(2), "JPEG", quality=90, restart_marker_blocks=1))
+index, out = tiles.index(whole[-1]), torch.empty(16, 16, 3, dtype=torch.uint8)
+for _ in range(3000):
+    place = draws.randrange(len(whole))
+    data = damaged(whole[place], draws)
+    faulthandler.dump_traceback_later(20, exit=True)
+    try:
+        if place == len(whole) - 1:
+            height, width = decode.size(whole[-1])
+            box = (draws.randrange(20), draws.randrange(20), 17, 18)
+            decode.show(data, box, out, height=height, width=width, tiles=index)
+        else:
+            assert decode.decode(data, draws.choice((1, 3))).dtype == np.uint8
+    except decode.Undecodable:
+        refused += 1
+print(refused)
+"""
+
+
+def test_thousands_of_damaged_files_neither_crash_nor_hang() -> None:
+    """In a process of its own: what a decoder's C code does wrong, no exception tells."""
+    command = [sys.executable, "-c", FUZZ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    assert 300 < int(done.stdout) < 2700
 
 
 @pytest.mark.filterwarnings("ignore")
