@@ -18,21 +18,22 @@ from typing import Any
 
 from benchmarks.reading import Reading, summed_up
 from benchmarks.stream import pictures, server
-from datasets import order, pack
+from datasets import order, pack, store
 from trainers.rooms import ROOT
 
-ROUNDS, PICTURES, BATCH = 5, 1280, 64
+ROUNDS, PICTURES, BATCH = 5, 2000, 64
 STEPS = PICTURES // BATCH
 FIRST_SECONDS = 0.7
 
 
 def run(rounds: int | None = None) -> list[Reading]:
-    """A training stream over 1,280 photographs of about 89 KB; a new random step in each round."""
+    """A training stream over the photographs of `benchmarks.stream`; a new random step in each round."""
     with tempfile.TemporaryDirectory(prefix="manta-bench-") as name:
-        folder = Path(name)
+        folder, drawn = Path(name), store.cache_folder() / "benchmarks" / str(PICTURES)
         local = str(folder / "set")
-        pictures.draw(folder, PICTURES, 0)
-        pack.pack("imagefolder", {"path": f"{folder}/photographs"}, local, splits={}, seed=0)
+        drawn.mkdir(parents=True, exist_ok=True)
+        pictures.draw(drawn, PICTURES, pictures.SMALL_PICTURES)
+        pack.pack("imagefolder", {"path": f"{drawn}/photographs"}, local, splits={}, seed=0)
         with server.served([Path(local)]) as servers:
             found = _rounds(local, servers["s3"], folder / "cache", rounds or ROUNDS)
     resumed = [

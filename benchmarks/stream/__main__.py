@@ -23,7 +23,7 @@ from benchmarks.stream.sides import GROUPS, OURS, Side
 from datasets import store
 
 Reading: TypeAlias = dict[str, Any]
-SMALL_PICTURES, SMALL_BATCH = 20_000, 128
+SMALL_BATCH = 128
 
 
 def main() -> None:
@@ -52,7 +52,7 @@ def _measured(folder: Path, asked: argparse.Namespace, kept: Path) -> dict[str, 
 
     found: dict[str, Any] = {"environment": _here(), "pictures": asked.pictures, "groups": {}}
     found["prepared"], found["missing"] = {}, {}
-    pictures.draw(folder, asked.pictures, SMALL_PICTURES)
+    pictures.draw(folder, asked.pictures, pictures.SMALL_PICTURES)
     for name in asked.groups or GROUPS:
         sides = [s for s in GROUPS[name] if not asked.only or s.key in asked.only]
         ready = [side for side in sides if _prepared(side, folder, asked.pictures, found)]
@@ -156,7 +156,7 @@ def _given(side: Side, folder: Path, count: int) -> Given:
     return Given(
         folder=str(folder),
         own=str(folder / "own" / (side.stored or side.file)),
-        pictures=SMALL_PICTURES if small else count,
+        pictures=pictures.SMALL_PICTURES if small else count,
         variant=side.variant,
         epochs=side.epochs,
         batch=SMALL_BATCH if small else 64,

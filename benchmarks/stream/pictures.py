@@ -17,7 +17,7 @@ from datasets.sources import synthetic
 CLASSES = 10
 QUALITY = 90
 GRAIN = 15.5  # standard deviation of 255: sets the bytes
-SMALL = 32
+SMALL, SMALL_PICTURES = 32, 20_000  # pixels a side, how many
 # height, width and how many of ten
 SIZES = ((375, 500, 6), (500, 375, 2), (333, 500, 1), (400, 400, 1))
 
