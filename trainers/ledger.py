@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from itertools import groupby
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -61,17 +62,24 @@ class Ledger:
         columns["rank"] = pa.array(torch.full((int(counts.sum()),), self.rank).numpy())
         columns["sample_id"] = pa.array(torch.cat([part.ids for part in used]).cpu().numpy())
         for name, kind in (("loss", pa.float32()), ("correct", pa.bool_())):
-            pieces = [
-                pa.array(part.samples[name].cpu().numpy(), kind)
-                if name in part.samples
-                else pa.nulls(len(part.ids), kind)
-                for part in used
-            ]
-            columns[name] = pa.concat_arrays(pieces)
+            # A phase's task tells of each sample or does not; a checkpoint may lie behind two phases.
+            stretches = groupby(used, key=lambda part: name in part.samples)
+            columns[name] = pa.concat_arrays(
+                [_column(name, list(own), kind) for _, own in stretches]
+            )
         file = io.BytesIO()
         parquet.write_table(pa.table({name: columns[name] for name in COLUMNS}), file)
         name = f"step-{step:08}.rank-{self.rank}-of-{self.world}.parquet"
         store.write_bytes(store.join(self.url, name), file.getvalue())
+
+
+def _column(name: str, used: list[_Used], kind: Any) -> Any:
+    """What is known of each sample of some steps, all of which tell of it or none."""
+    import pyarrow as pa
+
+    if name not in used[0].samples:
+        return pa.nulls(sum(len(part.ids) for part in used), kind)
+    return pa.array(torch.cat([part.samples[name] for part in used]).cpu().numpy(), kind)
 
 
 def forget(run: str, *, after: int) -> None:
