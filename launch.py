@@ -127,6 +127,10 @@ def pack(
     ] = None,
     quality: Annotated[int, typer.Option(help="of reduced JPEGs")] = 90,
     workers: Annotated[int, typer.Option(help="threads; 0: as many as there are cores")] = 0,
+    unchecked: Annotated[
+        bool,
+        typer.Option("--unchecked", help="do not decode every picture; those that fail end a run"),
+    ] = False,
     leave_out: Annotated[
         bool, typer.Option("--leave-out", help="leave out pictures that do not decode, by name")
     ] = False,
@@ -161,7 +165,7 @@ def pack(
             folds=folds,
             seed=seed,
             name=name,
-            options=Options(tile, longest, shorter, quality),
+            options=Options(tile, longest, shorter, quality, checked=not unchecked),
             raw=0 if no_raw else raw,
             extras=extra or (),
             workers=workers or os.cpu_count() or 1,

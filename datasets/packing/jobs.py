@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from datasets import store
 from datasets.packing import writing
 from datasets.pictures.decode import Undecodable
-from datasets.pictures.prepare import Options, Prepared, prepare
+from datasets.pictures.prepare import LOOKED, Options, Prepared, prepare
 from datasets.refusal import Refusal
 from datasets.source import Pictures, Source
 
@@ -70,9 +70,11 @@ class Packing:
 
         def batches() -> Iterator[pa.RecordBatch]:
             held: list[tuple[int, Prepared]] = []
-            for row in job.rows.tolist():
+            for place, row in enumerate(job.rows.tolist()):
+                look = self.options.checked or place % LOOKED == 0
                 try:
-                    found = prepare(read(self._pictures, row), self.options, self._channels)
+                    data = read(self._pictures, row)
+                    found = prepare(data, self.options, self._channels, look=look)
                 except Undecodable as error:
                     left_out.append((row, self._pictures.name(row), str(error)))
                     continue

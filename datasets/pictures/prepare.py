@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image
 
 from datasets.pictures import tiles as tiling
-from datasets.pictures.decode import Channels, Pixels, decode
+from datasets.pictures.decode import Channels, Pixels, decode, size
 from datasets.pictures.tiles import Offsets
 from datasets.refusal import Refusal
 
+LOOKED = 16  # of pictures that are not checked one in so many is decoded
 _THIN = 4  # every 4th row and column enters mean and std
 
 
@@ -27,6 +28,7 @@ class Options:
     longest: int | None = None  # pixels; larger pictures are reduced and stored as JPEG
     shorter: int | None = None
     quality: int = 90
+    checked: bool = True  # every picture is decoded; else one in LOOKED, for mean and std
 
     def __post_init__(self) -> None:
         for name, value in (("longest", self.longest), ("shorter", self.shorter)):
@@ -34,6 +36,8 @@ class Options:
         _check("quality", self.quality, 1 <= self.quality <= 100, "use 1 .. 100")
         both = self.longest is not None and self.shorter is not None
         _check("longest", self.longest, not both, "give either longest or shorter")
+        altered = self.tile or self.longest or self.shorter
+        _check("unchecked", True, self.checked or not altered, "store pictures as they are")
         missing = self.tile is True and jpegtran() is None
         _check(
             "tile", True, not missing, "install jpegtran (libjpeg-turbo-progs), or use --no-tile"
@@ -41,7 +45,9 @@ class Options:
 
     @property
     def tiled(self) -> bool:
-        return self.tile is True or (self.tile is None and jpegtran() is not None)
+        return self.checked and (
+            self.tile is True or (self.tile is None and jpegtran() is not None)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +67,13 @@ def jpegtran() -> str | None:
     return shutil.which("jpegtran")
 
 
-def prepare(data: bytes, options: Options, channels: Channels = 3) -> Prepared:
-    """Raises Undecodable for what is no picture."""
+def prepare(
+    data: bytes, options: Options, channels: Channels = 3, *, look: bool = True
+) -> Prepared:
+    """Raises Undecodable for what is no picture; where it is not looked at, for what has no header of one."""
+    if not look:
+        height, width = size(data)
+        return Prepared(data, height, width, tiling.index(data), np.zeros((3, channels), np.int64))
     pixels = decode(data, channels)
     smaller = _smaller(pixels, options)
     if smaller is not None:
@@ -110,11 +121,11 @@ def _smaller(pixels: Pixels, options: Options) -> bytes | None:
         return None
     if scale >= 1:
         return None
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(pixels.squeeze()).resize(size, Image.Resampling.BILINEAR)
+    wanted = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray(pixels.squeeze()).resize(wanted, Image.Resampling.BILINEAR)
     file = io.BytesIO()
     mcu = 8 if picture.mode == "L" else 16
-    interval = tiling.best_interval(size[0], mcu) if options.tile is not False else 0
+    interval = tiling.best_interval(wanted[0], mcu) if options.tile is not False else 0
     picture.save(
         file, "JPEG", quality=options.quality, optimize=True, restart_marker_blocks=interval
     )

@@ -172,3 +172,33 @@ def test_an_index_that_lies_is_refused(source: Source, tmp_path: Path) -> None:
     path.write_text(json.dumps(tree))
     with pytest.raises(Refusal, match="says 120 rows, its index 119"):
         shards.open_dataset(str(tmp_path / "set"))
+
+
+def test_unchecked_pictures_are_stored_as_they_are(tmp_path: Path) -> None:
+    source = photographs(tmp_path / "files", 40)
+    splits = {"train": np.arange(40)}
+    options = Options(checked=False)
+    found = encoded.write(
+        str(tmp_path / "set"), source, splits, name="p", options=options, packed={}, seed=0
+    )
+    checked = encoded.write(
+        str(tmp_path / "checked"),
+        source,
+        splits,
+        name="p",
+        options=Options(tile=False),
+        packed={},
+        seed=0,
+    )
+    one, two = (shards.open_dataset(str(tmp_path / name)) for name in ("set", "checked"))
+    for name, values in one.columns("train").items():
+        assert np.array_equal(values, two.columns("train")[name]), name
+    assert found.splits["train"].content == checked.splits["train"].content
+    assert np.abs(np.subtract(found.mean, checked.mean)).max() < 0.1 and found.mean != checked.mean
+    with pytest.raises(Refusal, match="unchecked"):
+        Options(tile=True, checked=False)
+    Path(tmp_path, "files", "7.img").write_bytes(b"no picture")
+    with pytest.raises(Refusal, match="7.img"):  # what has not even a header is found all the same
+        encoded.write(
+            str(tmp_path / "none"), source, splits, name="p", options=options, packed={}, seed=0
+        )
