@@ -80,6 +80,7 @@ def train(
             pass  # refuses to rename a folder under a living run
         store.rename(folder, _free(f"{folder}.{time.strftime('%Y%m%d-%H%M%S')}"))
     with Lock(folder) as lock:
+        store.sweep(folder)
         store.remove(store.join(folder, STOP))
         # recipe.yaml is written last: until then a copy that was cut off is made again.
         if parent and not store.exists(store.join(folder, "recipe.yaml")):

@@ -165,6 +165,13 @@ def download(url: str, local_path: str | Path) -> None:
             remote.fetch(name, temporary)
 
 
+def sweep(url: str) -> None:
+    """Removes what killed writers left half-written below a local folder; only where nobody writes now."""
+    if not is_remote(url):
+        for path in sorted(path_of(url).rglob(f"{TEMPORARY}*")):
+            remove(str(path))
+
+
 def probe(url: str) -> None:
     """Writes, reads back and removes a small file; the Refusal says which of them failed."""
     name = f"manta-probe-{uuid.uuid4().hex}"

@@ -24,6 +24,7 @@ from torch.optim import Optimizer
 
 from datasets import order, store
 from datasets.refusal import Refusal
+from trainers import ledger
 
 _NAME = re.compile(r"^step-(\d{8,})$")
 FILES = ("model.safetensors", "task.safetensors", "optim.safetensors", "state.json")
@@ -167,10 +168,9 @@ def best(run: str) -> str | None:
 
 
 def sweep(run: str) -> None:
-    """Remove what a killed writer left half-written. Only for who holds the run."""
-    if not store.is_remote(run):
-        for path in store.path_of(store.join(run, "checkpoints")).glob(f"{store.TEMPORARY}*"):
-            store.remove(str(path))
+    """Remove what killed ranks left half-written. Only for who holds the run."""
+    for room in ("checkpoints", ledger.FOLDER):
+        store.sweep(store.join(run, room))
 
 
 def prune(run: str, *, keep: int, best: int | None) -> None:

@@ -144,6 +144,27 @@ def test_two_processes_share_one_budget(folder: Path, origin: Origin) -> None:
         assert held(folder) <= 10 * SIZE
 
 
+def test_what_is_being_written_is_counted_and_has_room(
+    folder: Path, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also by a process that must count anew in the middle of it."""
+    cache, put, seen = Cache(folder, 3 * SIZE), caches._put, []
+    for number in range(3):
+        origin.ask(cache, number)
+
+    def between(descriptor: int, data: bytes) -> None:
+        seen.append(held(folder) + sum(file.stat().st_size for file in temporaries(folder)))
+        monkeypatch.setattr(caches, "_put", put)
+        (folder / "total").unlink()
+        origin.ask(Cache(folder, 3 * SIZE), 4)
+        put(descriptor, data)
+
+    monkeypatch.setattr(caches, "_put", between)
+    origin.ask(cache, 3)
+    assert seen[0] <= 3 * SIZE, "it was written before there was room"
+    assert int((folder / "total").read_bytes()) == held(folder) <= 3 * SIZE
+
+
 def test_an_entry_above_the_budget_is_kept_alone(folder: Path, origin: Origin) -> None:
     cache = Cache(folder, SIZE // 2)
     for number in range(3):

@@ -104,6 +104,18 @@ def test_names_of_neighbours_with_one_prefix(place: str) -> None:
     assert store.names(place) == ["step-10"]
 
 
+def test_what_killed_writers_left_is_swept(tmp_path: Path) -> None:
+    for name in ("kept", f"{store.TEMPORARY}1", f"deep/er/{store.TEMPORARY}2", "deep/er/kept"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    half = tmp_path / "deep" / f"{store.TEMPORARY}3"
+    half.mkdir()
+    (half / f"{store.TEMPORARY}4").write_bytes(b"")
+    store.sweep(str(tmp_path))
+    store.sweep(str(tmp_path / "absent"))
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["deep", "er", "kept", "kept"]
+
+
 def test_probe_leaves_nothing(place: str, tmp_path: Path) -> None:
     store.probe(store.join(place, "deep", "er"))
     assert store.names(place) == []

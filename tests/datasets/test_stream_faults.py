@@ -6,6 +6,7 @@ import errno
 import functools
 import multiprocessing
 import os
+import random
 import tempfile
 import threading
 import time
@@ -145,6 +146,32 @@ def test_a_storm_of_fifteen_seconds(url: str, right: Batches, faults: Faults) ->
     threading.Timer(15.0, lambda: setattr(faults, "always", "")).start()
     assert same([*batches(url)], right)
     assert time.monotonic() - began >= 15.0 and len(faults.gets) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_thousand_faults(
+    url: str,
+    right: Batches,
+    faults: Faults,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At random, one request in three; each epoch begins with an empty cache."""
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed {seed}")
+    draws, ways = random.Random(seed), [*fault_server.WAYS, "503 SlowDown", "500", "429"]
+    faults.plan = [""] * 2000 + draws.choices(ways, k=1000)
+    draws.shuffle(faults.plan)
+    shelf.Ranges.keywords["stall"] = 0.3  # type: ignore[attr-defined]
+    monkeypatch.setattr(ranges, "LONGEST_PAUSE", 0.1)
+    epochs = 0
+    while faults.plan:
+        monkeypatch.setenv("MANTA_CACHE", str(tmp_path / f"cache-{epochs}"))
+        faults.corrupted.clear()
+        assert same([*batches(url)], right), f"epoch {epochs} of seed {seed}"
+        epochs += 1
+    print(f"1000 faults in {len(faults.gets)} requests, {epochs} epochs of {len(right)} batches")
 
 
 @pytest.mark.parametrize(
