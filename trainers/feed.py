@@ -12,7 +12,8 @@ from datasets.sampling.samplers import Sampler
 from datasets.shards import Dataset, open_fold
 from trainers import rooms
 from trainers.build import Shape, on_part
-from trainers.recipe import Data, Ingredient, Recipe
+from trainers.data import Data, Ingredient
+from trainers.recipe import Recipe
 
 
 def dataset(data: Data) -> Dataset:

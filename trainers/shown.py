@@ -17,7 +17,8 @@ from datasets.refusal import Refusal
 from datasets.transforms import Transform
 from trainers import rooms
 from trainers.build import Shape, on_argument
-from trainers.recipe import Data, Recipe
+from trainers.data import Data
+from trainers.recipe import Recipe
 
 # What is shown of pictures in files where the recipe is silent: when judged, when learnt from.
 FRAMES = ("center", "random_resized_crop")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,8 +42,8 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     import s3fs
 
-    s3fs.S3FileSystem(endpoint_url=f"http://{host}:{port}", use_listings_cache=False).mkdir(
-        "runs-of-manta"
-    )
-    yield "s3://runs-of-manta"
+    # Of its own: servers of one process share what they hold.
+    name = f"runs-of-manta-{uuid.uuid4().hex[:8]}"
+    s3fs.S3FileSystem(endpoint_url=f"http://{host}:{port}", use_listings_cache=False).mkdir(name)
+    yield f"s3://{name}"
     server.stop()

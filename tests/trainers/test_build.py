@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.datasets.test_raw import folder, small
 from trainers import feed
-from trainers.recipe import Data
+from trainers.data import Data
 
 
 def test_a_recipe_that_names_a_frame_keeps_its_files(tmp_path: Path) -> None:

@@ -1,0 +1,164 @@
+"""What a recipe says of its data: which samples, in which batches, how they are shown."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    field_validator,
+    model_validator,
+)
+
+from datasets.ranges import Probability
+from trainers.part import (
+    FramePart,
+    Frozen,
+    MixerPart,
+    NoisePart,
+    OrderPart,
+    SourcePart,
+    TransformPart,
+)
+
+ClassName = Annotated[
+    str, BeforeValidator(lambda given: str(given) if type(given) is int else given)
+]
+
+
+class View(Frozen):
+    """How pictures are shown to the model while it learns."""
+
+    frame: FramePart | None = Field(
+        None,
+        description="the part that is shown, of pictures in files; default random_resized_crop",
+    )
+    transforms: list[TransformPart] = []
+    views: PositiveInt | None = Field(
+        None,
+        description="how often each picture is shown, with draws of its own: image, image_2, ...; default 1",
+        le=16,
+    )
+    mix: list[MixerPart] | None = Field(
+        None, description="cutmix, mixup: of several one is drawn a batch"
+    )
+
+    @field_validator("mix", "transforms", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, given: Any) -> Any:
+        return given if isinstance(given, list | None) else [given]
+
+
+class EvalView(Frozen):
+    """How pictures are shown when the model is judged."""
+
+    frame: FramePart | None = Field(None, description="of pictures in files; default center")
+
+
+class Splits(Frozen):
+    """Stratified shares of a source without official splits, drawn by their own seed."""
+
+    val: Probability | None = Field(
+        None, description="default .15 where the source has none; not where there are folds"
+    )
+    test: Probability | None = Field(None, description="default .15 where the source has none")
+    folds: int | None = Field(
+        None, ge=2, description="parts in place of train and val; data.fold is the one that is val"
+    )
+    seed: NonNegativeInt = 0
+
+
+class Subset(Frozen):
+    """Some of the samples; draws are nested, so fewer shots are among more of the same seed."""
+
+    classes: list[ClassName] | None = Field(
+        None, min_length=1, description="in all splits; labels are numbered in this order"
+    )
+    shots: PositiveInt | None = Field(None, description="samples a class to learn from")
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        None, description="of the samples to learn from, classes in proportion"
+    )
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Subset:
+        if self.shots is not None and self.fraction is not None:
+            raise ValueError("say either shots or fraction")
+        return self
+
+
+class Ingredient(Frozen):
+    """A set of a mixture, and its weight beside the others."""
+
+    source: SourcePart | None = None
+    url: str | None = None
+    weight: PositiveFloat = 1.0
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Ingredient:
+        if (self.source is None) == (self.url is None):
+            raise ValueError("say either source or url")
+        return self
+
+
+class Data(Frozen):
+    """Which samples, in which batches."""
+
+    source: SourcePart | None = None
+    url: str | None = None
+    mixture: list[Ingredient] | None = Field(
+        None, min_length=2, description="several sets in every batch; the first one is judged on"
+    )
+    batch: PositiveInt = Field(64, description="global: over all workers")
+    lanes: PositiveInt | None = Field(None, description="default min(batch, 64); most workers")
+    tail: Literal["drop", "keep"] = "drop"
+    order: OrderPart | None = Field(None, description="which samples fill a batch; default shuffle")
+    subset: Subset | None = None
+    noise: NoisePart | None = Field(None, description="wrong labels, to learn from")
+    class_weights: Literal["balanced"] | None = Field(
+        None, description="rare classes count more in the loss"
+    )
+    ledger: bool = Field(False, description="write down which sample was used when")
+    train: View = View()
+    eval: EvalView = EvalView()
+    splits: Splits = Splits()
+    fold: NonNegativeInt | None = Field(
+        None, description="of a set in folds: this one is val, the others are train"
+    )
+    allow_leaks: list[Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]] = Field(
+        [], description="pairs of splits, as train/test, that may share pictures"
+    )
+    size: PositiveInt | None = Field(None, description="pixels a side given to the model", le=4096)
+    mean: list[float] | None = None
+    std: list[PositiveFloat] | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Data:
+        if sum(one is not None for one in (self.source, self.url, self.mixture)) != 1:
+            raise ValueError(
+                "say source (packed once into the cache), url (packed already) or mixture (of several)"
+            )
+        if self.mixture and self.order:
+            raise ValueError("a mixture has an order of its own: leave out order")
+        return self
+
+    @model_validator(mode="after")
+    def _known_fold(self) -> Data:
+        # A url's folds are known when it is opened.
+        if self.fold is not None and self.source and self.fold >= (self.splits.folds or 0):
+            raise ValueError(f"fold {self.fold} is none of splits.folds={self.splits.folds}")
+        return self
+
+
+class PhaseData(Frozen):
+    """What a phase reads differently."""
+
+    batch: PositiveInt | None = None
+    lanes: PositiveInt | None = None
+    tail: Literal["drop", "keep"] | None = None
+    order: OrderPart | None = None
+    train: View | None = None
