@@ -150,7 +150,7 @@ def plans_of(recipe: Recipe, dataset: Dataset, world: int) -> list[Plan]:
     samplers = feed.samplers(recipe, dataset)
     for sampler in samplers:
         order.slots(sampler.plan, 0, world)
-        stream.check_lanes(dataset, sampler)
+        stream.check_lanes(dataset, "train", sampler)
     return [sampler.plan for sampler in samplers]
 
 

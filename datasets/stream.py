@@ -5,6 +5,7 @@ Images stay uint8 NHWC; normalising happens on the device.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -23,6 +24,8 @@ from datasets.sampling.lines import Line
 from datasets.sampling.samplers import Sampler
 from datasets.shards import Dataset
 from datasets.transforms import Transform
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class TrainStream:
         self.plan, self.guests = sampler.plan, guests and world > 1
         self.num_transforms = len(view.transforms)
         order.slots(self.plan, rank, world)  # refuses too many ranks before anything is read
-        check_lanes(dataset, sampler)
+        check_lanes(dataset, split, sampler)
         self._gatherer = view.gatherer(dataset, split)
 
     def __len__(self) -> int:
@@ -131,14 +134,25 @@ class TrainStream:
         return found[-1:]
 
 
-def check_lanes(dataset: Dataset, sampler: Sampler) -> None:
+def check_lanes(dataset: Dataset, split: str, sampler: Sampler) -> None:
     """Refuse a remote set whose lanes read from more shards at a time than the host's cache holds.
 
     Every record batch would be fetched anew for each of its rows. Of all lanes, whatever the number of hosts: a recipe
     that one place takes, every place takes.
     """
+    if dataset.stats is None:  # nothing is fetched
+        return
     budget, needed, lanes = cache_bytes(), sampler.window_bytes, sampler.plan.lanes
-    if dataset.stats is not None and needed > budget:  # of a remote set
+    size = sum(shard.bytes for shard in dataset.manifest.split(split).shards)
+    if not needed and size > budget:
+        logger.warning(
+            "split '%s' has %d bytes, MANTA_CACHE_BYTES=%d: rows come from all of it in every step, so what was "
+            "evicted is fetched again",
+            split,
+            size,
+            budget,
+        )
+    if needed > budget:
         most = budget * lanes // needed
         fewer = f"use data.lanes={most} or less, or " if most else ""
         raise Refusal(

@@ -97,12 +97,13 @@ def test_lanes_that_the_cache_cannot_serve_are_refused(
     monkeypatch.setenv("MANTA_CACHE_BYTES", budget)
     shards = tuple(Shard(name, 50, size, ()) for name, size in (("a", 100), ("b", 50), ("c", 900)))
     sets = {size: Split(100, "", shards[: size + 1]) for size in (1, 2)}
-    dataset = SimpleNamespace(stats=Stats() if store.is_remote(url) else None)
+    manifest = SimpleNamespace(split=lambda name: sets[1])
+    dataset = SimpleNamespace(stats=Stats() if store.is_remote(url) else None, manifest=manifest)
     whole = Shuffled(sets[1], Plan(100, 64, 30))
-    check_lanes(dataset, whole)  # type: ignore[arg-type]
+    check_lanes(dataset, "train", whole)  # type: ignore[arg-type]
     monkeypatch.setattr(order, "WHOLE_BYTES", 100)
     with pytest.raises(Refusal) if remedy else nullcontext() as caught:
-        check_lanes(dataset, Shuffled(sets[1], Plan(100, 64, 30)))  # type: ignore[arg-type]
+        check_lanes(dataset, "train", Shuffled(sets[1], Plan(100, 64, 30)))  # type: ignore[arg-type]
     if remedy:
         assert caught.value.path == "data.lanes" and remedy in str(caught.value)
         assert (
