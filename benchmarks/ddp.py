@@ -62,7 +62,7 @@ def _timed(config: dict[str, Any]) -> dict[str, Any]:
     """Run `worker` on two Ray Train workers; what rank 0 measured."""
     from cluster import workers
 
-    ray = workers._connected(WORKERS)
+    ray = workers.connected(WORKERS)
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 

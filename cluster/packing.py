@@ -19,7 +19,7 @@ def on_ray() -> Runner:
     """A runner for `datasets.pack.pack`: one task a shard, on the cluster of RAY_ADDRESS or on a Ray of its own."""
 
     def run(packing: Packing, jobs: Sequence[Job]) -> Generator[tuple[int, Note]]:
-        ray = workers._connected(1)
+        ray = workers.connected(1)
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_pack)
         # Columns and names of a large set are many megabytes: they travel to a machine once, not with each task.
         held = ray.put(packing)

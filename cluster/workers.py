@@ -42,7 +42,7 @@ _SETTINGS = {
 def num_gpus() -> int:
     """GPUs of the cluster that this process would use, or of this machine."""
     if os.environ.get("RAY_ADDRESS"):
-        ray = _connected(1)
+        ray = connected(1)
         return int(ray.cluster_resources().get("GPU", 0))
     return torch.cuda.device_count()
 
@@ -72,7 +72,7 @@ def train(
     """
     from ray.train import TrainingFailedError
 
-    ray = _connected(num_workers)
+    ray = connected(num_workers)
     device = device_type(recipe.scale)
     resources = _resources(ray, num_workers, device)
     follower = _Follower(folder, bar, signals)
@@ -151,7 +151,7 @@ def _ray_storage(folder: str, scratch: str) -> str:
     return scratch
 
 
-def _connected(num_workers: int) -> Any:
+def connected(num_workers: int) -> Any:
     """Ray, started here unless a cluster is named by RAY_ADDRESS or a session is open already."""
     os.environ.update({k: os.environ.get(k, v) for k, v in _SETTINGS.items()})
     # Workers import Manta from the checkout, whatever directory they are put into.
@@ -178,7 +178,7 @@ def _connected(num_workers: int) -> Any:
 def check(num_workers: int, device: torch.device) -> None:
     """Refuse a group that can never be met, before anything is written; Ray would wait for it for ever."""
     cluster = bool(os.environ.get("RAY_ADDRESS"))
-    have = _connected(1).cluster_resources() if cluster else {}
+    have = connected(1).cluster_resources() if cluster else {}
     cores = os.cpu_count() or 1
     if device.type == "cuda":
         gpus = int(have.get("GPU", 0)) if cluster else torch.cuda.device_count()

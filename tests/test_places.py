@@ -70,7 +70,7 @@ def ray_session() -> Iterator[None]:
     before = descendants()
     # Workers do not import the tests: what these send them travels whole.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    workers._connected(2)
+    workers.connected(2)
     yield
     ray.shutdown()
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])

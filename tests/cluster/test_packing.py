@@ -31,7 +31,7 @@ def ray_session() -> Iterator[None]:
     import ray
 
     environment, before = dict(os.environ), descendants()
-    workers._connected(1)
+    workers.connected(1)
     yield
     ray.shutdown()
     os.environ.clear()
