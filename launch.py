@@ -125,8 +125,8 @@ def pack(
     shorter: Annotated[
         int | None, typer.Option(help="reduce pictures to this shorter side, as JPEG")
     ] = None,
-    quality: Annotated[int, typer.Option(help="of reduced JPEGs")] = 90,
-    workers: Annotated[int, typer.Option(help="threads; 0: as many as there are cores")] = 0,
+    quality: Annotated[int | None, typer.Option(help="of reduced JPEGs [90]")] = None,
+    workers: Annotated[int, typer.Option(min=0, help="threads; 0: as many as there are cores")] = 0,
     unchecked: Annotated[
         bool,
         typer.Option("--unchecked", help="do not decode every picture; those that fail end a run"),
@@ -150,6 +150,15 @@ def pack(
     part = SourcePart.model_validate(source)
     arguments = part.checked("source")
     name = arguments.pop("name")
+    _not_both("--folds", folds, "--val", val)
+    _not_both("--raw", raw, "--no-raw", no_raw)
+    if quality is not None and longest is None and shorter is None:
+        raise Refusal(
+            "pictures that are not reduced are not compressed again",
+            path="--quality",
+            value=quality,
+            remedy="leave it out, or give --longest or --shorter",
+        )
     shares = {"val": 0.0 if folds else val, "test": test}
     runner = None
     if ray:
@@ -165,7 +174,7 @@ def pack(
             folds=folds,
             seed=seed,
             name=name,
-            options=Options(tile, longest, shorter, quality, checked=not unchecked),
+            options=Options(tile, longest, shorter, quality or 90, checked=not unchecked),
             raw=0 if no_raw else raw,
             extras=extra or (),
             workers=workers or os.cpu_count() or 1,
@@ -175,7 +184,11 @@ def pack(
         )
     rows = {split: found.rows for split, found in manifest.splits.items()}
     stored = manifest.packed.get("pictures", {})
-    left_out = manifest.packed.get("left_out", [])
+    left_out: Any = manifest.packed.get("left_out", [])
+    if left_out and not as_json:
+        sys.stderr.write(
+            f"left out {len(left_out)} that do not decode: {', '.join(left_out[:3])}\n"
+        )
     for leak in leaks.of(manifest):
         sys.stderr.write(f"warning: {leak}: training refuses this without data.allow_leaks\n")
     told = {"url": url, "rows": rows, "digest": manifest.digest, "pictures": stored}
@@ -198,7 +211,7 @@ def card(
     allow_leaks: Annotated[
         bool, typer.Option("--allow-leaks", help="exit with 0 though splits share pictures")
     ] = False,
-    workers: Annotated[int, typer.Option(help="threads; 0: as many as there are cores")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="threads; 0: as many as there are cores")] = 0,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -433,6 +446,11 @@ def _run(path: str) -> Run:
     from cluster.run import Run
 
     return Run.open(path)
+
+
+def _not_both(one: str, value: Any, other: str, also: Any) -> None:
+    if value and also:
+        raise Refusal(f"goes not with {other}", path=one, value=value, remedy="leave one out")
 
 
 def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -70,10 +70,7 @@ class Assembled(Dataset):
         counted = (part.dataset.stats for own in parts.values() for part in own)
         self.stats = next((stats for stats in counted if stats), None)
         self._columns: dict[str, dict[str, Array]] = {}
-
-    def sets(self, split: str) -> list[Split]:
-        """Its parts, each as a split of its own."""
-        return [_split([part]) for part in self.parts[split]]
+        self.ingredients: tuple[Split, ...] = ()  # of a mixture: the train split of each set
 
     def shelf(self, split: str) -> Books:
         self.manifest.split(split)  # refuses an unknown one
@@ -177,7 +174,9 @@ def mixed(datasets: Sequence[Dataset], weights: Sequence[float]) -> Assembled:
         columns=shared,
         digest=hashlib.sha256(told.encode()).hexdigest(),
     )
-    return Assembled(manifest, parts)
+    found = Assembled(manifest, parts)
+    found.ingredients = tuple(_split([part]) for part in parts["train"])
+    return found
 
 
 def _split(parts: Sequence[Part]) -> Split:
@@ -221,7 +220,7 @@ def _classes_of(other: Manifest, first: Manifest, number: int) -> Integers | Non
     for name in other.classes:
         if name not in first.classes:
             raise Refusal(
-                f"'{other.name}' has a class '{name}', which '{first.name}' has not",
+                f"set {number} ('{other.name}') has a class '{name}', which the first ('{first.name}') has not",
                 path=f"data.mixture.{number}",
                 value=name,
                 remedy="put the set with all classes first",

@@ -108,6 +108,8 @@ class TrainStream:
 
     def epoch(self, phase: int, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Batches of the steps from `start` on; a function of (seed, phase, epoch) and the rank."""
+        if start < 0:
+            raise ValueError(f"an epoch has no step {start}")
         batches = self._gatherer.batches(self._orders(phase, epoch, start))
         return map(_with_guest, batches) if self.guests else batches
 

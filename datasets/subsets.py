@@ -47,12 +47,15 @@ def of_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     manifest = dataset.manifest
     _check_labels(dataset, "data.subset.classes")
     for number, name in enumerate(classes):
-        if name not in manifest.classes or name in classes[:number]:
+        twice = name in classes[:number]
+        if name not in manifest.classes or twice:
             raise Refusal(
-                f"'{name}' is no class of '{manifest.name}', or named twice",
+                f"'{name}' is named twice"
+                if twice
+                else f"'{name}' is no class of '{manifest.name}'",
                 path=f"data.subset.classes.{number}",
                 value=name,
-                remedy=nearest(name, manifest.classes),
+                remedy="name it once" if twice else nearest(name, manifest.classes),
             )
     label_of = np.full(len(manifest.classes), -1, np.int64)
     label_of[[manifest.classes.index(name) for name in classes]] = np.arange(len(classes))
@@ -82,7 +85,10 @@ def of_train(
     if shots is not None:
         _check_labels(dataset, "data.subset.shots")
     labels = columns.get("label", np.zeros(len(columns["id"]), np.int64))
-    rows = chosen(labels, columns["id"], shots=shots, fraction=fraction, seed=seed)
+    ids, origins = columns["id"], columns.get("origin", columns["id"])
+    originals = np.flatnonzero(ids == origins)
+    drawn = chosen(labels[originals], ids[originals], shots=shots, fraction=fraction, seed=seed)
+    rows = np.flatnonzero(np.isin(origins, ids[originals[drawn]]))  # with their altered copies
     return _with_train(dataset, Part(dataset, "train", rows))
 
 
@@ -92,7 +98,8 @@ def noisy(dataset: Dataset, noise: Noise) -> Dataset:
     num_classes = len(dataset.manifest.classes)
 
     def change(columns: Columns) -> Columns:
-        label, ids = np.asarray(columns["label"]), np.asarray(columns["id"])
+        # Altered copies of a picture are as wrong as it is.
+        label, ids = np.asarray(columns["label"]), np.asarray(columns.get("origin", columns["id"]))
         return {**columns, "label": noise(label, ids, num_classes)}
 
     return _with_train(dataset, Part(dataset, "train", change=change))
@@ -111,7 +118,10 @@ def weighted(dataset: Dataset) -> Dataset:
     manifest = dataset.manifest
     columns = {**manifest.columns, "weight": "float32"}
     parts = {split: [Part(dataset, split, change=change)] for split in manifest.splits}
-    return Assembled(dataclasses.replace(manifest, columns=columns), parts)
+    found = Assembled(dataclasses.replace(manifest, columns=columns), parts)
+    if isinstance(dataset, Assembled):
+        found.ingredients = dataset.ingredients  # no row has moved
+    return found
 
 
 def _with_train(dataset: Dataset, train: Part) -> Assembled:

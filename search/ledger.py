@@ -55,7 +55,8 @@ class Proof:
         dropped = sorted({epoch["dropped"] for epoch in whole})
         tail = f", {dropped[0]} dropped by the tail" if len(dropped) == 1 and dropped[0] else ""
         promises = " and ".join(dict.fromkeys(str(epoch["promise"]) for epoch in self.epochs))
-        each = f"{whole[0]['samples']} samples in each{tail}" if whole else "none whole yet"
+        used = sorted({int(epoch["used"]) for epoch in whole})
+        each = f"{' or '.join(map(str, used))} samples in each{tail}" if whole else "none whole yet"
         return (
             f"steps {self.first_step} to {self.first_step + self.steps - 1} are as the order says: {len(self.epochs)} epochs, "
             f"{each}; {promises}; {len(self.restarts)} restarts, worlds of {' and '.join(map(str, self.worlds))}"
@@ -80,7 +81,14 @@ def read(run: Run) -> pd.DataFrame:
         raise Refusal(
             "this run has no ledger", path=run.url, remedy="train it with data.ledger=true"
         )
-    rows = pa.concat_tables(tables).to_pandas()
+    try:
+        rows = pa.concat_tables(tables).select([*ledger.COLUMNS, "world"]).to_pandas()
+    except (pa.ArrowException, KeyError) as error:
+        raise Refusal(
+            f"its parts have not the columns of a ledger: {error}",
+            path=store.join(run.url, ledger.FOLDER),
+            remedy="the ledger is damaged, and proves nothing",
+        ) from error
     return rows.sort_values(["step", "rank"], kind="stable", ignore_index=True)
 
 
@@ -102,6 +110,9 @@ def prove(run: Run) -> Proof:
     lengths = checkpoint.read_state(latest).lengths if latest else ()
     for phase, of_phase in rows.groupby("phase", sort=True):
         index = int(str(phase))
+        if index not in range(len(recipe.phases)):
+            proof.violations.append(f"there is no phase {index}")
+            continue
         before = sum(steps for _, steps in lengths[:index])
         for epoch, group in of_phase.groupby("epoch", sort=True):
             _check_epoch(group, (index, int(str(epoch)), before), recipe, dataset, proof)
@@ -111,6 +122,10 @@ def prove(run: Run) -> Proof:
 def _check_steps(rows: pd.DataFrame, run: Run, proof: Proof) -> None:
     """Every step from the first to the last checkpoint's is there, and of one world."""
     found = np.unique(rows["step"].to_numpy())
+    # A ledger begins with the run, or where one that had none was gone on with.
+    begins = {1, *(step + 1 for step in proof.restarts)}
+    if found[0] not in begins:
+        proof.violations.append(f"steps before {found[0]} are missing")
     missing = np.setdiff1d(np.arange(found[0], found[-1] + 1), found)
     if len(missing):
         proof.violations.append(f"{len(missing)} steps are missing, the first is {missing[0]}")
@@ -155,6 +170,7 @@ def _check_epoch(
         {
             "phase": phase,
             "epoch": epoch,
+            "used": len(used),
             "samples": len(np.unique(used)),
             "whole": int(whole),
             "dropped": dropped if whole else 0,

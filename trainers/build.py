@@ -45,6 +45,7 @@ def shape(recipe: Recipe, manifest: Manifest) -> Shape:
     """What the model of the recipe is built for on this data set."""
     for index in range(len(recipe.phases)):
         _check_columns(recipe, index, manifest)
+        _check_classes(recipe, index, manifest)
     num_classes = len(manifest.classes) or 1
     if manifest.kind == "table":
         inputs = [name for name in manifest.columns if name == "x" or name.startswith("x_")]
@@ -216,6 +217,20 @@ def _check_columns(recipe: Recipe, index: int, manifest: Manifest) -> None:
             path=f"phases.{index}.task",
             value=task.name,
             remedy="choose another task (`launch.py list tasks`) or other data",
+        )
+
+
+def _check_classes(recipe: Recipe, index: int, manifest: Manifest) -> None:
+    """Refuse to tell one class apart."""
+    task = recipe.phases[index].task
+    if len(manifest.classes) == 1 and "label" in rooms.door("tasks", task.name).constants.get(
+        "NEEDS", ()
+    ):
+        raise Refusal(
+            f"'{manifest.name}' has one class, '{manifest.classes[0]}': there is nothing to tell apart",
+            path="data",
+            value=manifest.classes[0],
+            remedy="add pictures of another class, or choose another task (`launch.py list tasks`)",
         )
 
 

@@ -88,6 +88,8 @@ class Subset(Frozen):
     def _one_kind(self) -> Subset:
         if self.shots is not None and self.fraction is not None:
             raise ValueError("say either shots or fraction")
+        if self.classes is None and self.shots is None and self.fraction is None:
+            raise ValueError("say classes, shots or fraction")
         return self
 
 
@@ -144,6 +146,11 @@ class Data(Frozen):
             )
         if self.mixture and self.order:
             raise ValueError("a mixture has an order of its own: leave out order")
+        if self.mixture and self.tail == "keep":
+            raise ValueError("a mixture has full batches alone: use tail=drop")
+        cut = self.splits.val is not None or self.splits.test is not None or self.splits.folds
+        if self.url is not None and cut:
+            raise ValueError("splits are cut from a source; what url names is packed already")
         return self
 
     @model_validator(mode="after")

@@ -24,10 +24,11 @@ def dataset(data: Data) -> Dataset:
     else:
         found = _opened(data, data)
     chosen = data.subset
+    if chosen:
+        _whole(data, "subset")
     if chosen and chosen.classes:
         found = subsets.of_classes(found, chosen.classes)
     if chosen and (chosen.shots is not None or chosen.fraction is not None):
-        _whole(data, "subset")
         found = subsets.of_train(
             found, shots=chosen.shots, fraction=chosen.fraction, seed=chosen.seed
         )
@@ -50,7 +51,7 @@ def sampler(recipe: Recipe, index: int, dataset: Dataset) -> Sampler:
     if data.mixture:
         assert isinstance(dataset, assembled.Assembled)
         weights = [each.weight for each in data.mixture]
-        return Mixture(dataset.sets("train"), weights, batch=data.batch, lanes=lanes)
+        return Mixture(dataset.ingredients, weights, batch=data.batch, lanes=lanes)
     name, arguments = (data.order.name, data.order.arguments) if data.order else ("shuffle", {})
 
     def labels() -> Array:

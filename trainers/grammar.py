@@ -118,7 +118,14 @@ def _find(tree: Any, keys: list[str], path: str) -> Any:
             tree = tree[int(key)]
         elif isinstance(tree, dict) and key in tree:
             if isinstance(tree[key], str) and depth == len(keys) - 1:
-                tree[key] = {"name": tree[key]}  # a part by its bare name, about to get arguments
+                name, colon, rest = tree[key].partition(
+                    ":"
+                )  # a part by its bare name, about to get arguments
+                tree[key] = (
+                    {"name": name, "path": rest}
+                    if key == "source" and colon
+                    else {"name": tree[key]}
+                )
             if tree[key] is None:
                 tree[key] = {}  # said for the first time, a value at a time
             tree = tree[key]

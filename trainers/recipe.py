@@ -172,6 +172,11 @@ class Recipe(Frozen):
         if not plain["data"]["lanes"]:
             plain["data"]["lanes"] = min(plain["data"]["batch"], 64)
         recipe = cls.model_validate(plain)
+        for index in range(len(recipe.phases)):
+            try:
+                recipe.phase_data(index)
+            except ValidationError as error:
+                raise refusal(error, Data, f"phases.{index}.data") from None
         recipe._check_scores()
         return recipe
 

@@ -68,7 +68,7 @@ def _check_frames(recipe: Recipe, manifest: Manifest) -> None:
                 f"frame '{frame.name}' is for pictures in files, '{manifest.name}' is stored as pixels of one size",
                 path=f"{place}.frame",
                 value=frame.name,
-                remedy="leave it out, or pack with --no-raw",
+                remedy="leave it out, or keep pictures that lie in files there: pack --no-raw",
             )
 
 

@@ -25,6 +25,9 @@ from datasets.transforms import Images, Transform
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
+SECONDS = 120.0  # that a transform may take for the pictures that it is given at once
+
+
 class Left(Exception):
     """The batches that this was asked for are wanted no more."""
 
@@ -68,6 +71,19 @@ class Process:
         return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
+class _Deadline(threading.Timer):
+    """Kills a process that does not answer in time."""
+
+    def __init__(self, process: Process) -> None:
+        super().__init__(SECONDS, self._end)
+        self.daemon, self.passed, self._asked = True, False, process
+        self.start()
+
+    def _end(self) -> None:
+        self.passed = True
+        self._asked.kill()
+
+
 class Workers:
     """The processes of one pipeline; they end when it is let go of, and when this process ends, however it does."""
 
@@ -84,11 +100,16 @@ class Workers:
         how = ""
         for _ in range(2):
             process = self._taken()
+            deadline = _Deadline(process)
             try:
                 answer, done = process.ask(head, images)
             except (EOFError, OSError):
                 how = self._buried(process)
+                if deadline.passed:
+                    raise _too_slow(spec, ids) from None
                 continue
+            finally:
+                deadline.cancel()
             with self._lock:
                 self._idle.append(process)
             if done is None:
@@ -158,6 +179,15 @@ def pools(transforms: Sequence[Transform]) -> list[Workers]:
 def _end(processes: set[Process]) -> None:
     for process in processes:
         process.reap()
+
+
+def _too_slow(spec: Spec, ids: NDArray[np.int64]) -> Refusal:
+    return Refusal(
+        f"{spec.name} has not come back after {SECONDS:g} s, on samples with ids {_short(ids)}",
+        path=spec.path,
+        value=spec.name,
+        remedy="look for an endless loop in it",
+    )
 
 
 def _short(ids: NDArray[np.int64]) -> str:

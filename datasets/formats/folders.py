@@ -67,6 +67,7 @@ def _has_splits(tree: Tree, pictures: list[str]) -> bool:
         path.count("/") == 1 and _split_name(path.partition("/")[0]) == "train" for path in pictures
     )
     if not known or (len(known) < len(tops) and ("train" not in known or len(known) == 1 or bare)):
+        _refuse_nested(tree, pictures, known)
         return False  # a class may be called "train", or "test"
     if "train" not in known:
         raise Refusal(
@@ -83,6 +84,19 @@ def _has_splits(tree: Tree, pictures: list[str]) -> bool:
             remedy="keep one of val, valid and validation",
         )
     return True
+
+
+def _refuse_nested(tree: Tree, pictures: list[str], known: list[str]) -> None:
+    """Folders that are called like splits and hold folders themselves are hardly classes."""
+    tops = {path.partition("/")[0] for path in pictures if path.count("/") > 1}
+    likely = sorted(top for top in tops if _split_name(top) in known)
+    if likely:
+        raise Refusal(
+            f"'{likely[0]}' is called like a split and holds folders, others beside it are no splits",
+            path=tree.path(),
+            value=likely,
+            remedy="keep only train, val and test there, or name the folder of classes itself",
+        )
 
 
 def _refuse_empty(tree: Tree, depth: int, filled: set[tuple[str, ...]]) -> None:

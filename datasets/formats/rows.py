@@ -18,7 +18,11 @@ from datasets.refusal import Refusal
 from datasets.source import Pictures, Source
 
 # Words for official splits, and what we call them.
-SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+SPLITS = {
+    **{"train": "train", "training": "train"},
+    **{"val": "val", "valid": "val", "validation": "val"},
+    **{"test": "test", "testing": "test"},
+}
 MOST_CLASSES = 1_000_000
 _SAID_SPLIT = re.compile(rf"(?:^|[/_.-])({'|'.join(SPLITS)})(?=[/_.-])")
 

@@ -11,7 +11,7 @@ from datasets.refusal import Refusal, nearest
 from datasets.source import Pictures
 
 PICTURES = frozenset(
-    {".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"}
+    {".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg"}
     | {".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 

@@ -57,11 +57,20 @@ def decode(data: Bytes, channels: Channels = 3) -> Pixels:
     with _opened(data) as picture:
         _check_size(picture.height, picture.width)
         mode = "RGB" if channels == 3 else "L"
+        if picture.mode in ("I", "F"):  # Pillow would cut what is above 255 off
+            raise Undecodable(f"has pixels of 32 bits (mode {picture.mode}): make them 8 or 16")
         try:
+            if picture.mode.startswith("I;16"):
+                return np.repeat(_eight_bits(picture)[..., None], channels, axis=2)
             pixels = np.array(picture.convert(mode), np.uint8)
         except Exception as error:  # decoders raise whatever their format's damage leads to
             raise Undecodable(f"cannot be decoded: {error}") from error
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def _eight_bits(picture: Image) -> Pixels:
+    """The upper eight of sixteen bits, (H, W); Pillow would cut what is above 255 off."""
+    return (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
 
 
 def show(

@@ -47,7 +47,7 @@ class Balanced:
 
     def __init__(self, labels: Integers, *, batch: int, lanes: int) -> None:
         self.classes, self.window_bytes = Classes(labels), 0
-        self.plan = Plan(len(labels), batch, lanes)
+        self.plan = _full(len(labels), batch, lanes)
 
     def epoch(self, *, seed: int, phase: int, epoch: int) -> _Turns:
         return _Turns(self.plan, self.classes, order.key("balanced", seed, phase, epoch))
@@ -92,7 +92,7 @@ class ClassesBySamples:
 
     def __init__(self, labels: Integers, samples: int, *, batch: int, lanes: int) -> None:
         self.classes, self.samples, self.window_bytes = Classes(labels), samples, 0
-        self.plan = Plan(len(labels), batch, lanes)
+        self.plan = _full(len(labels), batch, lanes)
         self.num_classes, rest = divmod(batch, samples)
         if rest or self.num_classes > len(self.classes):
             most = max(1, min(len(self.classes), batch // samples)) * samples
@@ -144,6 +144,12 @@ class _Picks:
         size, samples = len(self.sampler.classes.rows[label]), self.sampler.samples
         time, nth = divmod(before, max(1, size // samples))
         return self._drawn(label, time)[(nth * samples + np.arange(samples)) % size]
+
+
+def _full(rows: int, batch: int, lanes: int) -> Plan:
+    """As many full batches as the rows would fill: there is no tail where rows come more than once."""
+    steps = Plan(rows, batch, lanes).full_steps  # refuses where there is none
+    return Plan(steps * batch, batch, lanes)
 
 
 def _counted(values: Integers) -> Integers:

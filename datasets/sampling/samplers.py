@@ -82,7 +82,7 @@ class Resampled:
         self.sizes = np.bincount(labels, minlength=len(counts))
         self.plan = Plan(int(counts.sum()), batch, lanes, tail)  # type: ignore[arg-type]
         self.window_bytes = 0
-        self.promise = f"{counts.min()} to {counts.max()} samples of each class"
+        self.promise = f"at most {counts.max()} samples of a class"
 
     def epoch(self, *, seed: int, phase: int, epoch: int) -> Line:
         root = order.key("resampled", seed, phase, epoch)

@@ -16,6 +16,7 @@ from datasets.refusal import Refusal
 from datasets.sampling.mixture import Mixture
 from datasets.sampling.samplers import Shuffled
 from datasets.shards import Dataset
+from datasets.source import Source
 from datasets.stream import EvalStream, TrainStream, View
 from tests.datasets.photographs import source as photographs
 
@@ -174,7 +175,7 @@ def test_mixed_sets_fill_their_slots(packed: Dataset, tmp_path: Path) -> None:
     odd = shards.open_dataset(str(tmp_path / "odd"))
     both = assembled.mixed([packed, odd], [3, 1])
     assert both.manifest.split("train").rows == 1847 and both.manifest.split("test").rows == 100
-    sampler = Mixture(both.sets("train"), [3, 1], batch=16, lanes=8)
+    sampler = Mixture(both.ingredients, [3, 1], batch=16, lanes=8)
     parts = [
         list(TrainStream(both, "train", sampler=sampler, seed=2, rank=r, world=3).epoch(0, 1))
         for r in range(3)
@@ -206,3 +207,36 @@ def test_what_cannot_be_chosen_is_refused(
         assembled.mixed([packed, pictures], [1, 1])
     with pytest.raises(Refusal, match="no split 'vall'"):
         subsets.of_train(packed, shots=1, fraction=None).shelf("vall")
+
+
+def test_altered_copies_go_with_their_originals(tmp_path: Path, source: Source) -> None:
+    columns = {name: values[:60] for name, values in source.columns.items()}
+    ids = columns["id"]
+    copies = {name: np.concatenate([values, values]) for name, values in columns.items()}
+    copies |= {"id": np.concatenate([ids, ids + 10_000]), "origin": np.concatenate([ids, ids])}
+    shards.write(
+        str(tmp_path / "set"),
+        {"train": copies},
+        name="digits",
+        kind="image",
+        shape=source.shape,
+        classes=source.classes,
+        packed={},
+    )
+    dataset = shards.open_dataset(str(tmp_path / "set"))
+    few = subsets.of_train(dataset, shots=2, fraction=None).columns("train")
+    assert len(few["id"]) == 2 * len(set(few["origin"].tolist())), "each original with its copy"
+    assert np.bincount(few["label"]).tolist() == [4] * 10
+    wrong = subsets.noisy(dataset, noise.symmetric(rate=0.5)).columns("train")
+    labels: dict[int, set[int]] = {}
+    for origin, label in zip(wrong["origin"].tolist(), wrong["label"].tolist(), strict=True):
+        labels.setdefault(origin, set()).add(label)
+    assert all(len(own) == 1 for own in labels.values()), "a copy would tell the true label"
+
+
+def test_a_mixture_may_be_weighted(packed: Dataset) -> None:
+    both = subsets.weighted(assembled.mixed([packed, packed], [3, 1]))
+    assert isinstance(both, assembled.Assembled)
+    sampler = Mixture(both.ingredients, [3, 1], batch=16, lanes=8)
+    batch = next(TrainStream(both, "train", sampler=sampler, seed=2).epoch(0, 0))
+    assert (batch["id"] >= assembled.SET_IDS).sum() == 4 and batch["weight"].shape == (16,)

@@ -76,8 +76,8 @@ def test_it_says_what_was_shown(whole: Run) -> None:
     [
         (["data.order=balanced"], "classes equal in every batch"),
         (["data.order={pxk: {samples: 8}}"], "8 classes with 8 samples each"),
-        (["data.order={undersample: {cap: 100}}"], "100 to 100 samples of each class"),
-        (["data.order=oversample", "data.tail=keep"], "128 to 128 samples of each class"),
+        (["data.order={undersample: {cap: 100}}"], "at most 100 samples of a class"),
+        (["data.order=oversample", "data.tail=keep"], "at most 128 samples of a class"),
         (
             ["data.subset={classes: ['3', '5', '8'], fraction: 0.5}", "data.batch=32"],
             "at most once",
@@ -137,6 +137,10 @@ def another_seed(run: Run) -> None:
     Path(run.url, "recipe.yaml").write_text(changed.yaml(), encoding="utf-8")
 
 
+def lose_the_beginning(run: Run) -> None:
+    store.remove(store.join(run.url, ledger.FOLDER, ledger.parts(run.url)[0][0]))
+
+
 def cut_short(run: Run) -> None:
     store.remove(store.join(run.url, ledger.FOLDER, ledger.parts(run.url)[-1][0]))
 
@@ -144,6 +148,7 @@ def cut_short(run: Run) -> None:
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
+        (lose_the_beginning, "steps before 5 are missing"),
         (lose_a_part, "4 steps are missing, the first is 13"),
         (twice, "done twice"),
         (another_seed, "are not its own"),

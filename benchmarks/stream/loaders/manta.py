@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.stream.measure import Given, main
 from benchmarks.stream.pictures import CLASSES, SMALL
-from datasets import gather, order, pack, transforms
+from datasets import decoding, order, pack, transforms
 from datasets.frames import random_resized_crop
 from datasets.pictures.prepare import Options
 from datasets.sampling.samplers import Shuffled
@@ -33,7 +33,7 @@ def prepare(given: Given) -> None:
 
 def batches(given: Given) -> Iterator[Any]:
     if given.variant == "undecoded":
-        vars(gather)["show"] = _nothing
+        vars(decoding)["show"] = _nothing
     dataset = open_dataset(given.url or given.own)
     split = dataset.manifest.split("train")
     plan = order.Plan(split.rows, given.batch, lanes=min(given.batch, 64))

@@ -19,7 +19,7 @@ import torch
 from torchvision.transforms import AutoAugmentPolicy, v2
 
 from datasets import order
-from datasets.foreign import load
+from datasets.foreign import load, pool
 from datasets.foreign.pool import Foreign, Workers, pools
 from datasets.foreign.spec import Spec
 from datasets.order import Plan
@@ -242,6 +242,15 @@ def test_they_end_when_the_parent_is_killed() -> None:
         ended.register(os.pidfd_open(pid), select.POLLIN)
         parent.kill()
     assert ended.poll(30_000), "the worker outlived its parent"
+
+
+def test_one_that_does_not_come_back_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "SECONDS", 0.5)
+    workers = Workers()
+    stuck = Foreign(Spec(f"{OWN}waiting", {"after": 0}), workers)
+    with pytest.raises(Refusal, match="has not come back after 0.5 s, on samples with ids 0"):
+        stuck(np.zeros((1, 4, 4, 3), np.uint8), np.zeros(1, np.int64), 0)
+    assert not workers._all, "its process has ended"
 
 
 # --- in the stream

@@ -153,6 +153,20 @@ def test_an_index_that_lies_is_an_error_not_a_crash() -> None:
             continue
 
 
+def test_sixteen_bits_become_eight_and_more_is_refused() -> None:
+    gray = np.arange(0, 65536, 64, dtype=np.uint16).reshape(32, 32)
+    file = io.BytesIO()
+    Image.fromarray(gray).save(file, "PNG")
+    for channels in (1, 3):
+        pixels = decode.decode(file.getvalue(), channels)  # type: ignore[arg-type]
+        assert np.array_equal(pixels, np.repeat((gray >> 8)[..., None], channels, 2))
+    for kind in (np.int32, np.float32):
+        file = io.BytesIO()
+        Image.fromarray(gray.astype(kind)).save(file, "TIFF")
+        with pytest.raises(Undecodable, match="32 bits"):
+            decode.decode(file.getvalue())
+
+
 def test_a_bomb_is_refused_before_memory_is_taken() -> None:
     """A PNG and a JPEG that say that they have billions of pixels."""
     header = struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0)

@@ -58,6 +58,13 @@ def test_split_folders_are_official(fill: Fill, picture: Picture, holds: Holds) 
     holds(source)
 
 
+def test_training_and_testing_are_splits_too(fill: Fill, picture: Picture) -> None:
+    paths = ["Training/a/1.jpg", "Training/b/2.jpg", "Testing/a/3.jpg"]
+    source = imagefolder.build(path=str(fill({path: picture(0) for path in paths})))
+    assert source.classes == ("a", "b") and source.splits is not None
+    assert {name: len(rows) for name, rows in source.splits.items()} == {"train": 2, "test": 1}
+
+
 def test_a_class_may_be_called_train(fill: Fill, picture: Picture) -> None:
     paths = ["train/1.jpg", "bus/2.jpg", "bus/deep/3.jpg"]
     source = imagefolder.build(path=str(fill({path: picture(0) for path in paths})))
@@ -136,6 +143,8 @@ def test_archives_in_a_bucket_are_read_there(
         (["train/a/1.jpg", "test/b/2.jpg"], "class 'b' of split 'test' is not in 'train'"),
         (["val/a/1.jpg", "test/a/2.jpg"], "but no 'train'"),
         (["train/a/1.jpg", "val/a/1.jpg", "valid/a/2.jpg"], "are the same split"),
+        (["train/a/1.jpg", "extra/a/2.jpg", "b/3.jpg"], "'train' is called like a split"),
+        (["Test/a/1.jpg", "bus/2.jpg"], "'Test' is called like a split"),
         ([""], "there are no pictures"),
     ],
 )
