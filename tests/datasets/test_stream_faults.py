@@ -117,6 +117,14 @@ def same(one: Batches, two: Batches) -> bool:
     return all(torch.equal(a[name], b[name]) for a, b in zip(one, two, strict=True) for name in a)
 
 
+@pytest.mark.parametrize("client", ["obstore", "fsspec"])
+def test_both_clients_give_the_same_batches(
+    url: str, right: Batches, client: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shelf, "Ranges", functools.partial(ranges.Ranges, client=client))
+    assert same([*batches(url)], right)
+
+
 @pytest.mark.parametrize(
     "plan",
     [
