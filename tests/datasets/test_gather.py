@@ -184,8 +184,10 @@ def test_a_damaged_picture_is_named(source: Source, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         real = prepare.prepare
 
-        def spoilt(data: bytes, options: Options, channels: int = 3) -> prepare.Prepared:
-            found = real(data, options, channels)  # type: ignore[arg-type]
+        def spoilt(
+            data: bytes, options: Options, channels: int = 3, **how: bool
+        ) -> prepare.Prepared:
+            found = real(data, options, channels, **how)  # type: ignore[arg-type]
             return prepare.Prepared(b"\xff\xd8" + found.data[:20], *astuple(found)[1:])
 
         patch.setattr("datasets.packing.jobs.prepare", spoilt)
