@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datasets.frames import Frame
 from datasets.packed.columns import Array, ColumnType
-from datasets.packed.records import Ragged
+from datasets.packed.records import Column, Ragged
 from datasets.pictures.decode import Channels, Undecodable, cut, decode, show
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
@@ -47,13 +47,18 @@ class Decoding:
         Raises Refusal, naming the sample, for a picture that does not decode.
         """
         numbers, places = self.shelf.locate(rows)
-        small = self._small(rows, numbers, places)
+        # What is kept decoded needs no shard; of the others each record batch is opened once, and held while it is shown.
+        opened = (
+            {} if self.index is not None else {n: self.shelf.open(n) for n in set(numbers.tolist())}
+        )
+        found = list(zip(numbers.tolist(), places.tolist(), strict=True))
+        small = self._small(rows, found, opened)
         height, width, ids = small["height"], small["width"], small["id"]
         boxes = [self.frame(height, width, ids, key).tolist() for key in frames]
-        for at, row in enumerate(rows.tolist()):
+        for at, (row, (number, place)) in enumerate(zip(rows.tolist(), found, strict=True)):
             shown = [(drawn[at], image[at]) for drawn, image in zip(boxes, out, strict=True)]
             try:
-                self._show(row, int(numbers[at]), int(places[at]), shown)
+                self._show(row, opened.get(number) or number, place, shown)
             except Undecodable as error:
                 raise Refusal(
                     f"the picture with id {int(ids[at])} {error}",
@@ -66,24 +71,31 @@ class Decoding:
         self.shelf.close()
 
     def _small(
-        self, rows: NDArray[np.int64], numbers: NDArray[np.int64], places: NDArray[np.int64]
+        self,
+        rows: NDArray[np.int64],
+        found: Sequence[tuple[int, int]],
+        opened: Mapping[int, dict[str, Column]],
     ) -> dict[str, Array]:
+        """The columns that make tensors, one value a row."""
         if self.index is not None:
             return {name: self.index[name].take(rows, axis=0) for name in self.names}
-        opened = [self.shelf.open(number) for number in numbers.tolist()]
-        found = list(zip(opened, places.tolist(), strict=True))
+        # Not np.stack, which looks at each value for a microsecond.
         return {
-            name: np.stack([columns[name][place] for columns, place in found])
+            name: np.array([opened[number][name][place] for number, place in found])
             for name in self.names
         }
 
     def _show(
-        self, row: int, number: int, place: int, shown: Sequence[tuple[list[int], Tensor]]
+        self,
+        row: int,
+        shelved: dict[str, Column] | int,
+        place: int,
+        shown: Sequence[tuple[list[int], Tensor]],
     ) -> None:
-        """One picture into each of its views; its bytes are found once."""
+        """One picture into each of its views; its bytes are found once, in a record batch or by the number of one."""
         whole = None if self.kept is None else self.kept.get(row)
         if whole is None:
-            columns = self.shelf.open(number)
+            columns = self.shelf.open(shelved) if isinstance(shelved, int) else shelved
             pictures, tilings = columns["image"], columns["tiles"]
             assert isinstance(pictures, Ragged) and isinstance(tilings, Ragged)
             data, tiles = pictures[place].data, tilings[place]
