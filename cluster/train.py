@@ -15,6 +15,7 @@ import torch
 from cluster import workers
 from cluster.environment import environment
 from cluster.lock import Lock
+from cluster.packing import everywhere
 from cluster.session import STOP, Local, choose_device, set_threads, stopping_on_signals
 from datasets import order, store, stream
 from datasets.card import card, examples
@@ -142,6 +143,16 @@ def _resolved(recipe: Recipe) -> Recipe:
         for path, url in paths.items()
         if url is not None and not store.is_remote(url)
     }
+    sources = {"data.source": recipe.data.source}
+    sources |= {
+        f"data.mixture.{n}.source": one.source for n, one in enumerate(recipe.data.mixture or ())
+    }
+    for place, source in sources.items():
+        given = source.arguments if source else {}
+        absolute = everywhere(given)
+        changes |= {
+            f"{place}.{name}": absolute[name] for name in given if absolute[name] != given[name]
+        }
     return recipe.override(changes) if changes else recipe
 
 
