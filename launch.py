@@ -162,9 +162,10 @@ def pack(
     shares = {"val": 0.0 if folds else val, "test": test}
     runner = None
     if ray:
-        from cluster.packing import everywhere, on_ray
+        from cluster.packing import on_ray
 
-        arguments, url, runner = everywhere(arguments), everywhere({"url": url})["url"], on_ray()
+        arguments, runner = packing.everywhere(arguments), on_ray()
+        url = packing.everywhere({"url": url})["url"]
     with shown(f"pack {name}") as progress:
         manifest = packing.pack(
             name,
@@ -188,6 +189,10 @@ def pack(
     if left_out and not as_json:
         sys.stderr.write(
             f"left out {len(left_out)} that do not decode: {', '.join(left_out[:3])}\n"
+        )
+    if no_raw and manifest.codec == "raw":
+        sys.stderr.write(
+            f"note: '{name}' has pixels in memory, not files: --no-raw changes nothing\n"
         )
     for leak in leaks.of(manifest):
         sys.stderr.write(f"warning: {leak}: training refuses this without data.allow_leaks\n")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache
 from typing import Any
 
 from cluster import workers
-from datasets import store
 from datasets.packing.jobs import Job, Note, Packing, Runner
 
 AHEAD = 2  # tasks in flight for each CPU: nobody waits, and a stop is soon over
 RETRIES = 3  # of a task whose machine died; what the code raises is raised at once
-_PLACES = ("path", "root", "url")
 
 
 def on_ray() -> Runner:
@@ -40,16 +38,6 @@ def on_ray() -> Runner:
                 ray.cancel(reference)
 
     return run
-
-
-def everywhere(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Local paths among a source's arguments made absolute: tasks have other working directories."""
-    return {
-        name: str(store.path_of(value).expanduser().absolute())
-        if name in _PLACES and isinstance(value, str) and value and not store.is_remote(value)
-        else value
-        for name, value in arguments.items()
-    }
 
 
 def _got(ray: Any, reference: Any) -> Note:

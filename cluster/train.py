@@ -15,9 +15,8 @@ import torch
 from cluster import workers
 from cluster.environment import environment
 from cluster.lock import Lock
-from cluster.packing import everywhere
 from cluster.session import STOP, Local, choose_device, set_threads, stopping_on_signals
-from datasets import order, store, stream
+from datasets import order, pack, store, stream
 from datasets.card import card, examples
 from datasets.order import Plan
 from datasets.packed import leaks
@@ -149,7 +148,7 @@ def _resolved(recipe: Recipe) -> Recipe:
     }
     for place, source in sources.items():
         given = source.arguments if source else {}
-        absolute = everywhere(given)
+        absolute = pack.everywhere(given)
         changes |= {
             f"{place}.{name}": absolute[name] for name in given if absolute[name] != given[name]
         }

@@ -37,6 +37,7 @@ Arguments: TypeAlias = Mapping[str, Json]
 AS_THEY_ARE = Options()
 SOURCES = Path(__file__).parent / "sources"
 FORMATS = Path(__file__).parent / "formats"
+_PLACES = ("path", "root", "url")
 
 
 def known_sources() -> list[str]:
@@ -51,6 +52,16 @@ def load_source(source_name: str, args: Arguments) -> Source:
     """
     door, complete = _door(source_name, args)
     return door(**complete)
+
+
+def everywhere(args: Arguments) -> dict[str, Any]:
+    """Local paths among a source's arguments made absolute: workers and tasks have other working directories."""
+    return {
+        name: str(store.path_of(value).expanduser().absolute())
+        if name in _PLACES and isinstance(value, str) and value and not store.is_remote(value)
+        else value
+        for name, value in args.items()
+    }
 
 
 def pack(
@@ -72,12 +83,13 @@ def pack(
 ) -> Manifest:
     """Packs a source to `url`: its official splits, the others cut from "train" by fractions.
 
-    A fraction of None is .15 where the source has no such split of its own.     Images are cut class by class, tables at random; `seed` decides the cut, the order of rows and
-    what `extras` (packing/extras.py) draw. With `folds`, train and val are dealt out into as many
-    parts. Pictures in files are stored by `options`, several shards at a time by `workers` threads
-    or by `runner`; as pixels where `raw` gives their side, or where all have one small size (never
-    with 0). Those that do not decode are a Refusal unless they are left out. Raises Refusal for a
-    bad source, argument or fraction, and where `url` cannot be written.
+    A fraction of None is .15 where the source has no such split of its own. Images are cut class
+    by class, tables at random; `seed` decides the cut, the order of rows and what `extras`
+    (packing/extras.py) draw. With `folds`, train and val are dealt out into as many parts. Pictures
+    in files are stored by `options`, several shards at a time by `workers` threads or by `runner`;
+    as pixels where `raw` gives their side, or where all have one small size (never with 0). Those
+    that do not decode are a Refusal unless they are left out. Raises Refusal for a bad source,
+    argument or fraction, and where `url` cannot be written.
     """
     altered = [Extra.parse(words) for words in extras]
     door, complete = _door(source_name, args)
@@ -175,6 +187,7 @@ def ensure(
     Its name holds a hash of all that decides the content, the source's own code included. Several
     processes may call at once: each packs to a folder of its own, the first to rename wins.
     """
+    args = everywhere(args)  # or the same folder would be packed once for each way to say it
     _, complete = _door(source, args)
     decides: Json = {
         "format": manifests.FORMAT,

@@ -16,7 +16,8 @@ class Facts:
     """What decides whether a run may be held against another one."""
 
     status: str
-    digest: Any
+    digest: Any  # of the set as it is stored: folds are views of one
+    fold: Any
     splits: Any  # data.splits of the recipe, its seed aside
     split_seed: Any
     rows: Mapping[str, int]
@@ -30,6 +31,8 @@ class Facts:
     def of(cls, run: Run, tree: Mapping[str, Any]) -> Facts:
         """Read from a run's summary and data card, and from its recipe as a plain tree."""
         summary, data = run.summary, tree.get("data") or {}
+        card = run.json("data.json")
+        packed = card.get("packed") or {}
         splits: Any = data.get("splits")
         seed = None
         if isinstance(splits, Mapping):
@@ -37,10 +40,11 @@ class Facts:
             seed = data["splits"].get("seed")
         return cls(
             status=str(summary.get("status", "unknown")),
-            digest=summary.get("data") or run.json("data.json").get("digest"),
+            digest=packed.get("stored") or summary.get("data") or card.get("digest"),
+            fold=packed.get("fold"),
             splits=splits,
             split_seed=seed,
-            rows=_rows(run.json("data.json")),
+            rows=_rows(card),
             handling={key: data.get(key) for key in ("subset", "noise")},
             evaluated={
                 name: eval_.get("on") if isinstance(eval_, Mapping) else None
@@ -69,10 +73,17 @@ def _data(facts: Mapping[str, Facts]) -> list[str]:
     if _differ([fact.digest for fact in facts.values() if fact.digest]):
         digests = {name: str(fact.digest)[:12] for name, fact in facts.items()}
         found.append(f"The data differ ({_list(digests)}): scores are not comparable.")
+    folds = {name: fact.fold for name, fact in facts.items()}
+    if _differ(list(folds.values())):
+        found.append(
+            f"They are judged on different folds ({_list(folds)}): only their mean counts."
+        )
     if _differ([fact.splits for fact in facts.values()]):
         splits = {name: json.dumps(fact.splits) for name, fact in facts.items()}
         found.append(f"The splits differ ({_list(splits)}): scores are not comparable.")
-    elif _differ([fact.rows for fact in facts.values() if fact.rows]):
+    elif not _differ(list(folds.values())) and _differ(
+        [fact.rows for fact in facts.values() if fact.rows]
+    ):
         rows = {name: json.dumps(dict(fact.rows)) for name, fact in facts.items()}
         found.append(f"The sizes of the splits differ ({_list(rows)}).")
     if _differ([fact.split_seed for fact in facts.values()]):

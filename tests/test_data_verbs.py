@@ -56,6 +56,12 @@ def test_help_of_a_data_verb_has_an_example_that_parses() -> None:
         group.commands[verb.name].make_context(verb.name, words[2:])
 
 
+def test_what_an_option_cannot_change_is_said(tmp_path: Path) -> None:
+    said = cli("pack", "digits", tmp_path / "digits", "--no-raw")
+    assert said.code == 0
+    assert "'digits' has pixels in memory, not files: --no-raw changes nothing" in said.err
+
+
 def test_a_clean_set_ends_with_the_path_of_its_card(digits: Path, tmp_path: Path) -> None:
     said = cli("data", "card", digits, "--out", tmp_path / "card")
     assert said.code == 0

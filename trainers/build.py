@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from datasets import order
-from datasets.batch import Batch
+from datasets.batch import Batch, picture
 from datasets.refusal import Refusal
 from datasets.shards import Manifest
 from trainers import library, rooms
@@ -21,6 +22,8 @@ from trainers.task import Evaluator, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,9 +210,16 @@ def _check_fit(recipe: Recipe, index: int) -> None:
 
 
 def _check_columns(recipe: Recipe, index: int, manifest: Manifest) -> None:
-    """Refuse a task that reads what the data do not hold."""
-    task = recipe.phases[index].task
-    missing = set(rooms.door("tasks", task.name).constants.get("NEEDS", ())) - set(manifest.columns)
+    """Refuse a task that reads what the data do not hold; warn of views that it does not look at."""
+    task, views = recipe.phases[index].task, recipe.phase_data(index).train.views or 1
+    needs = set(rooms.door("tasks", task.name).constants.get("NEEDS", ()))
+    shown = {picture(view) for view in range(1, views)}
+    if unseen := sorted(shown - needs):
+        logger.warning(
+            "task '%s' does not look at %s: data.train.views=%d only costs time",
+            *(task.name, ", ".join(unseen), views),
+        )
+    missing = needs - shown - set(manifest.columns)
     if missing:
         raise Refusal(
             f"task '{task.name}' reads {', '.join(sorted(missing))}, "

@@ -112,8 +112,9 @@ def local_copy(url: str) -> str:
         return str(store.path_of(url))
     remote = Remote(url)
     with explained("looked at", url):
-        size = remote.system.size(remote.path)
-    key = hashlib.sha256(f"{url}\n{size}".encode()).hexdigest()[:16]
+        state = remote.system.info(remote.path)
+    version = [str(state.get(name)) for name in ("size", "ETag", "LastModified", "blob_id")]
+    key = hashlib.sha256("\n".join([url, *version]).encode()).hexdigest()[:16]
     target = store.cache_folder() / "downloads" / f"{key}-{url.rpartition('/')[2]}"
     if not target.exists():
         logger.info("copying %s to %s", redact(url), target)

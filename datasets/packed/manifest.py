@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -305,8 +306,8 @@ class _Reader:
         splits = manifest.splits.values()
         paths = [shard.path for split in splits for shard in split.shards]
         paths += [shard.path for split in splits for shard in split.index]
-        for path in paths:
-            self.check(paths.count(path) == 1, f"shard '{path}' is listed twice", path)
+        for path, times in Counter(paths).items():
+            self.check(times == 1, f"shard '{path}' is listed twice", path)
         self.check(bool(manifest.splits), "there are no splits", None)
         self.check_sizes(manifest)
         actual = digest(

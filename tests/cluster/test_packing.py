@@ -118,11 +118,3 @@ def test_without_pictures_in_files_there_is_nothing_to_share_out(tmp_path: Path)
     with pytest.raises(Refusal, match="packed from memory") as caught:
         pack.pack("digits", {}, str(tmp_path), splits={}, seed=0, runner=packing.on_ray())
     assert caught.value.path == "--ray"
-
-
-def test_tasks_find_local_paths_from_any_directory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    given = {"path": "photos", "root": "s3://bucket/x", "image": "jpg", "url": ""}
-    assert packing.everywhere(given) == {**given, "path": str(tmp_path / "photos")}

@@ -135,3 +135,11 @@ def test_official_splits_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert rows_of == {"train": 849, "val": 151, "test": 797}, "an own test split, val by default"
     with pytest.raises(Refusal, match="brings its own split 'test'"):
         pack.pack("digits", {}, str(tmp_path / "y"), splits={"test": 0.1}, seed=0)
+
+
+def test_local_paths_are_found_from_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"path": "photos", "root": "s3://bucket/x", "image": "jpg", "url": ""}
+    assert pack.everywhere(given) == {**given, "path": str(tmp_path / "photos")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -179,6 +180,17 @@ def test_compare_warns(
     warnings = results.compare(results.runs(str(finished.parent))).warnings
     assert len(warnings) == 1
     assert said in warnings[0]
+
+
+def test_folds_of_one_set_are_told_from_other_data(finished: Path, variant: Variant) -> None:
+    for fold in (0, 1):
+        run = variant(f"fold-{fold}", {"data.fold": fold}, {"data": f"{fold}" * 32})
+        packed = {"fold": fold, "stored": "abcd" * 8}
+        (run / "data.json").write_text(json.dumps({"packed": packed, "rows": {"val": 10 + fold}}))
+    folds = [one for one in results.runs(str(finished.parent)) if one.name.startswith("fold-")]
+    warnings = results.compare(folds).warnings
+    assert len(warnings) == 1
+    assert "different folds (fold-0: 0, fold-1: 1)" in warnings[0]
 
 
 def test_compare_needs_two(finished: Path) -> None:
