@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
 from datasets.packing import writing
 from datasets.source import Columns
@@ -12,6 +17,7 @@ from trainers.recipe import Recipe
 from trainers.rooms import ROOT
 
 SYNTHETIC_ROWS, CLASSES = 12_800, 10
+MakeRecipe = Callable[[int], Recipe]
 
 _RESNET20 = {
     "name": "resnet20-synthetic",
@@ -25,6 +31,41 @@ _RESNET20 = {
         }
     ],
 }
+
+
+class Workload(NamedTuple):
+    """A recipe for a number of steps, and how many of them make a block that is timed."""
+
+    title: str
+    recipe: MakeRecipe
+    steps: int
+    folder: Path
+
+
+@contextmanager
+def on_one_thread() -> Iterator[tuple[Workload, Workload]]:
+    """Digits at batch 64 (200 steps a block), ResNet-20 at batch 128 (10 steps a block), with scratch folders."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory(prefix="manta-bench-") as name:
+            folder = Path(name)
+            yield (
+                Workload(
+                    "digits, small_cnn, batch 64",
+                    lambda steps: digits(batch=64, steps=steps),
+                    steps=200,
+                    folder=folder / "digits",
+                ),
+                Workload(
+                    "synthetic 32x32x3, ResNet-20, batch 128",
+                    lambda steps: resnet20(folder, batch=128, steps=steps),
+                    steps=10,
+                    folder=folder / "resnet20",
+                ),
+            )
+    finally:
+        torch.set_num_threads(before)
 
 
 def digits(*, batch: int, steps: int) -> Recipe:

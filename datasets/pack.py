@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import glob
-import hashlib
 import importlib
 import inspect
-import json
-import os
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -19,8 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets import shards, store
-from datasets.formats.braces import has_braces
-from datasets.packed import manifest as manifests
 from datasets.packed.manifest import Json, Manifest
 from datasets.packing import encoded, splits, writing
 from datasets.packing import raw as raws
@@ -30,13 +22,11 @@ from datasets.packing.jobs import Runner
 from datasets.packing.raw import Raw
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal, nearest
-from datasets.remote import explained
 from datasets.source import Source
 
 Arguments: TypeAlias = Mapping[str, Json]
 AS_THEY_ARE = Options()
 SOURCES = Path(__file__).parent / "sources"
-FORMATS = Path(__file__).parent / "formats"
 _PLACES = ("path", "root", "url")
 
 
@@ -50,7 +40,7 @@ def load_source(source_name: str, args: Arguments) -> Source:
 
     Raises Refusal for an unknown source or argument, with the nearest known one.
     """
-    door, complete = _door(source_name, args)
+    door, complete = door_of(source_name, args)
     return door(**complete)
 
 
@@ -92,7 +82,7 @@ def pack(
     argument or fraction, and where `url` cannot be written.
     """
     altered = [Extra.parse(words) for words in extras]
-    door, complete = _door(source_name, args)
+    door, complete = door_of(source_name, args)
     writing.refuse_occupied(url)
     source = door(**complete)
     fractions = _fractions(source, splits)
@@ -173,89 +163,7 @@ def _refuse_runner(runner: Runner | None, source_name: str) -> None:
         )
 
 
-def ensure(
-    source: str,
-    args: Arguments,
-    *,
-    fractions: Mapping[str, float | None],
-    seed: int,
-    folds: int = 0,
-    raw: int | None = None,
-) -> str:
-    """The URL of the packed source in the cache folder; packs it at the first call.
-
-    Its name holds a hash of all that decides the content, the source's own code included. Several
-    processes may call at once: each packs to a folder of its own, the first to rename wins.
-    """
-    args = everywhere(args)  # or the same folder would be packed once for each way to say it
-    _, complete = _door(source, args)
-    decides: Json = {
-        "format": manifests.FORMAT,
-        "source": source,
-        "code": _code(source),
-        "args": complete,
-        "files": _fingerprint(complete),
-        "fractions": dict(fractions),
-        "folds": folds,
-        "raw": raw,
-        "seed": seed,
-    }
-    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
-    folder = store.cache_folder() / "packed" / f"{source}-{key}"
-    if not (folder / manifests.NAME).exists():
-        temporary = folder.parent / f"{store.TEMPORARY}{uuid.uuid4().hex}"
-        try:
-            workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-            told: Any = {"splits": fractions, "folds": folds, "seed": seed, "raw": raw}
-            pack(source, args, str(temporary), **told, workers=workers)
-            _publish(temporary, folder)
-        finally:
-            store.remove(str(temporary))
-    return str(folder)
-
-
-def _code(source: str) -> str:
-    """A hash of what reads a source: its own file, and what sources share."""
-    files = [SOURCES / f"{source}.py", *sorted(FORMATS.glob("*.py"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def _fingerprint(args: Arguments) -> str:
-    """A hash of the names, sizes and times of the files that a source reads; "" where it names none."""
-    found = hashlib.sha256()
-    for key in ("path", "root"):
-        given = args.get(key)
-        if not isinstance(given, str) or not given:
-            continue
-        if has_braces(given):
-            folder = given[: given.index("{")].rpartition("/")[0]
-            places = [os.path.expanduser(folder) or "."]
-        elif store.is_remote(given):
-            places = [given.partition("*")[0].rpartition("/")[0] if "*" in given else given]
-        else:
-            places = sorted(glob.glob(os.path.expanduser(given))) or [given]
-        for place in places:
-            listed: list[tuple[str, int, str]] = []
-            with suppress(
-                Refusal
-            ):  # what cannot be listed the source itself refuses, and knows more of it
-                listed = list(store.listing(place))
-            for name, size, changed in listed:
-                found.update(f"{place}\0{name}\0{size}\0{changed}\n".encode())
-    return found.hexdigest()
-
-
-def _publish(temporary: Path, folder: Path) -> None:
-    with explained("written", str(folder)):
-        try:
-            os.rename(temporary, folder)
-        except OSError:
-            # A folder that is there already is another process's, and holds the same bytes.
-            if not (folder / manifests.NAME).exists():
-                raise
-
-
-def _door(source_name: str, args: Arguments) -> tuple[Callable[..., Source], dict[str, Json]]:
+def door_of(source_name: str, args: Arguments) -> tuple[Callable[..., Source], dict[str, Json]]:
     """The `build` of a source, and the arguments with its defaults, as JSON holds them."""
     if source_name not in known_sources():
         raise Refusal(

@@ -9,8 +9,7 @@ import numpy as np
 
 from datasets import store
 from datasets.fetching.ranges import Stats
-from datasets.packed import folds, records
-from datasets.packed import manifest as manifests
+from datasets.packed import folds, reading, records
 from datasets.packed.columns import Array, ColumnType
 from datasets.packed.manifest import Manifest, RecordBatch, Shard, Split
 from datasets.packed.records import Ragged
@@ -132,7 +131,7 @@ def indexed(columns: Mapping[str, str]) -> dict[str, str]:
 
 def open_dataset(url: str) -> Dataset:
     """Reads the manifest alone. Raises Refusal where there is none, or it is not true."""
-    return Dataset(url, manifests.read(url))
+    return Dataset(url, reading.read(url))
 
 
 def open_fold(url: str, fold: int | None) -> Dataset:
@@ -140,4 +139,4 @@ def open_fold(url: str, fold: int | None) -> Dataset:
 
     Raises Refusal where it has no such fold, or has folds and none is named.
     """
-    return Dataset(url, folds.view(manifests.read(url), fold))
+    return Dataset(url, folds.view(reading.read(url), fold))

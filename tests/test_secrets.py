@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from datasets import pack, shards, store
+from datasets import cached, shards, store
 from datasets.fetching.cache import Cache
 from datasets.fetching.ranges import Ranges
 from datasets.order import Plan
-from datasets.sampling.samplers import Shuffled
-from datasets.stream import TrainStream
 from tests.commands import cli
+from tests.datasets.streaming import shuffled
 
 ROOT = Path(__file__).resolve().parent.parent
 DIGITS = str(ROOT / "recipes" / "digits.yaml")
@@ -50,7 +49,7 @@ def bucket() -> Iterator[str]:
         patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
         options = {"endpoint_url": f"http://{host}:{port}", "use_listings_cache": False}
         s3fs.S3FileSystem(**options).mkdir("secrets-of-manta")
-        packed = pack.ensure("digits", {}, fractions={"val": 0.15, "test": 0.15}, seed=0)
+        packed = cached.ensure("digits", {}, fractions={"val": 0.15, "test": 0.15}, seed=0)
         store.upload(packed, "s3://secrets-of-manta/digits")
         yield "s3://secrets-of-manta"
     server.stop()
@@ -93,12 +92,7 @@ def test_what_travels_to_workers_holds_no_secret(
     monkeypatch.setenv("MANTA_CACHE", str(tmp_path))
     dataset = shards.open_dataset(f"{bucket}/digits")
     rows = dataset.manifest.splits["train"].rows
-    stream = TrainStream(
-        dataset,
-        "train",
-        sampler=Shuffled(dataset.manifest.split("train"), Plan(rows, 64, 64)),
-        seed=0,
-    )
+    stream = shuffled(dataset, Plan(rows, 64, 64), seed=0)
     batch = next(stream.epoch(0, 0))
     ranges = Ranges(f"{bucket}/digits")
     ranges.read("manifest.json", 0, 10)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datasets import assembled, pack, subsets
+from datasets import assembled, cached, subsets
 from datasets.mixing import Mixing
 from datasets.orders import Rows
 from datasets.packed.columns import Array
@@ -99,7 +99,7 @@ def url_of(origin: Data | Ingredient, data: Data) -> str:
     assert origin.source is not None
     splits = data.splits
     shares = {"val": 0.0 if splits.folds else splits.val, "test": splits.test}
-    return pack.ensure(
+    return cached.ensure(
         origin.source.name,
         origin.source.arguments,
         fractions={name: share for name, share in shares.items() if share != 0},

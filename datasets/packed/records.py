@@ -60,11 +60,7 @@ def read(
         table = pa.ipc.read_record_batch(message, schema)
         table.validate()
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise Refusal(
-            f"is not an Arrow file that fits the manifest: {error}",
-            path=where,
-            remedy="pack the data set again",
-        ) from error
+        raise unfit(where, error) from error
     if table.num_rows != batch.rows:
         raise lying(
             where,
@@ -88,6 +84,14 @@ def joined(parts: list[Array], kind: str, inner: tuple[int, ...]) -> Array:
     whole = parts[0] if len(parts) == 1 else np.concatenate([np.empty((0, *inner), dtype), *parts])
     whole.flags.writeable = False
     return whole
+
+
+def unfit(where: str, error: Exception) -> Refusal:
+    return Refusal(
+        f"is not an Arrow file that fits the manifest: {error}",
+        path=where,
+        remedy="pack the data set again",
+    )
 
 
 def lying(where: str, found: str, promised: str) -> Refusal:

@@ -214,11 +214,7 @@ def _local(
     try:
         file = pa.ipc.open_file(data)
     except (pa.ArrowException, OSError, ValueError) as error:
-        raise Refusal(
-            f"is not an Arrow file that fits the manifest: {error}",
-            path=where,
-            remedy="pack the data set again",
-        ) from error
+        raise records.unfit(where, error) from error
     schema = arrow_schema(columns, shape)
     if not file.schema.equals(schema):
         raise records.lying(where, f"columns {_spelt(file.schema)}", _spelt(schema))

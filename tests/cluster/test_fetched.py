@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cluster.session import Local
-from datasets import pack, store
+from datasets import cached, store
 from datasets.shards import open_dataset
 from search import facts
 from trainers import summary
@@ -22,7 +22,7 @@ KEYS = {"fetched_bytes", "fetch_requests", "fetch_retries", "cache_hits"}
 @pytest.fixture
 def remote(digits: Recipe, bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
     """digits.yaml from a bucket, with a cache that holds nothing yet."""
-    url = pack.ensure("digits", {}, fractions={"val": 0.15, "test": 0.15}, seed=0)
+    url = cached.ensure("digits", {}, fractions={"val": 0.15, "test": 0.15}, seed=0)
     store.upload(url, f"{bucket}/digits")
     monkeypatch.setenv("MANTA_CACHE", str(tmp_path / "cache"))
     return digits.override("data.source=null", f"data.url={bucket}/digits", "phases.0.epochs=2")

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cluster.run import Run
-from datasets import pack, store
+from datasets import cached, store
 from search.ledger import prove
 from tests.commands import cli
 from trainers import checkpoint
@@ -90,7 +90,7 @@ def test_a_hundred_kills_cost_no_sample_and_no_step(
     seed = random.SystemRandom().randrange(10**6)
     draws, out = random.Random(seed), tmp_path / "out"
     print(f"seed {seed}")
-    packed = pack.ensure("digits", {}, fractions={"val": 0.15, "test": 0.15}, seed=0)
+    packed = cached.ensure("digits", {}, fractions={"val": 0.15, "test": 0.15}, seed=0)
     store.upload(packed, f"{bucket}/digits")
     monkeypatch.setenv("MANTA_CACHE", str(tmp_path / "cache"))
     words = [RECIPE, *WORDS, f"data.url={bucket}/digits", "--out", str(out), "--quiet"]

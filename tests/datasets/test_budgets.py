@@ -21,12 +21,12 @@ from datasets.order import Plan
 from datasets.packed import shelf
 from datasets.packing import encoded
 from datasets.pictures.prepare import Options
-from datasets.sampling.samplers import Shuffled
 from datasets.shards import Dataset
 from datasets.source import Source
 from datasets.store import TEMPORARY
-from datasets.stream import TrainStream, View
+from datasets.stream import View
 from tests.datasets.photographs import source as photographs
+from tests.datasets.streaming import shuffled
 
 MiB = 2**20
 NUM, SIZE = 150, 24
@@ -61,13 +61,7 @@ def write(source: Source, url: str, *, batch_rows: int) -> None:
 def batches(dataset: Dataset, *, epoch: int = 0) -> Iterator[dict[str, torch.Tensor]]:
     rows = dataset.manifest.splits["train"].rows
     view = View(frames.random_resized_crop(), SIZE, threads=2)
-    stream = TrainStream(
-        dataset,
-        "train",
-        sampler=Shuffled(dataset.manifest.split("train"), Plan(rows, 8, 8)),
-        seed=1,
-        view=view,
-    )
+    stream = shuffled(dataset, Plan(rows, 8, 8), seed=1, view=view)
     for batch in stream.epoch(0, epoch):
         yield dict(batch.columns)
 

@@ -16,10 +16,10 @@ from datasets.packing import encoded
 from datasets.pictures import prepare
 from datasets.pictures.decode import Bytes, Channels, Pixels, decode
 from datasets.pictures.prepare import Options
-from datasets.sampling.samplers import Shuffled
 from datasets.shards import Dataset
-from datasets.stream import EvalStream, TrainStream, View
+from datasets.stream import EvalStream, View
 from tests.datasets.photographs import source as photographs
+from tests.datasets.streaming import shuffled
 
 NUM, ENOUGH = 60, 10**8
 
@@ -36,13 +36,7 @@ def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def epochs(dataset: Dataset, view: View, num: int = 2) -> list[dict[str, torch.Tensor]]:
-    stream = TrainStream(
-        dataset,
-        "train",
-        sampler=Shuffled(dataset.manifest.split("train"), Plan(NUM, 20, 20)),
-        seed=1,
-        view=view,
-    )
+    stream = shuffled(dataset, Plan(NUM, 20, 20), seed=1, view=view)
     return [dict(batch.columns) for epoch in range(num) for batch in stream.epoch(0, epoch)]
 
 

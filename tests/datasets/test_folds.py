@@ -13,10 +13,10 @@ from datasets.packed import folds
 from datasets.packing import encoded, splits
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal
-from datasets.sampling.samplers import Shuffled
 from datasets.shards import Dataset
-from datasets.stream import EvalStream, TrainStream
+from datasets.stream import EvalStream
 from tests.datasets.photographs import source as photographs
+from tests.datasets.streaming import shuffled
 
 NUM_FOLDS = 5
 
@@ -104,9 +104,7 @@ def test_pictures_of_several_folds_are_streamed_as_one_split(tmp_path: Path) -> 
 def test_an_epoch_of_joined_folds_uses_each_row_once(url: str) -> None:
     dataset = shards.open_fold(url, 3)
     plan = Plan(dataset.manifest.split("train").rows, batch=100, lanes=4, tail="keep")
-    stream = TrainStream(
-        dataset, "train", sampler=Shuffled(dataset.manifest.split("train"), plan), seed=0
-    )
+    stream = shuffled(dataset, plan, seed=0)
     used = [int(own) for batch in stream.epoch(0, 0) for own in batch["id"]]
     assert sorted(used) == sorted(ids(dataset, "train"))
     judged = [int(own) for batch in EvalStream(dataset, "val", batch=64) for own in batch["id"]]

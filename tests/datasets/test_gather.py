@@ -17,11 +17,11 @@ from datasets.packing import encoded
 from datasets.pictures import prepare
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal
-from datasets.sampling.samplers import Shuffled
 from datasets.shards import Dataset
 from datasets.source import Source
-from datasets.stream import EvalStream, TrainStream, View
+from datasets.stream import EvalStream, View
 from tests.datasets.photographs import source as photographs
+from tests.datasets.streaming import same, shuffled
 
 NUM, SIZE = 150, 24
 CROPS = View(frames.random_resized_crop(mirror=0.3), SIZE, [transforms.flip()], threads=2)
@@ -59,21 +59,8 @@ def train(
     start: int = 0,
 ) -> list[dict[str, torch.Tensor]]:
     plan = Plan(NUM, 32, 32, "keep")
-    stream = TrainStream(
-        dataset,
-        "train",
-        sampler=Shuffled(dataset.manifest.split("train"), plan),
-        seed=3,
-        rank=rank,
-        world=world,
-        view=view,
-    )
+    stream = shuffled(dataset, plan, seed=3, rank=rank, world=world, view=view)
     return [dict(batch.columns) for batch in stream.epoch(0, epoch, start)]
-
-
-def same(one: list[dict[str, torch.Tensor]], two: list[dict[str, torch.Tensor]]) -> bool:
-    assert len(one) == len(two)
-    return all(torch.equal(a[n], b[n]) for a, b in zip(one, two, strict=True) for n in a)
 
 
 def test_an_epoch_shows_each_picture_once(pictures: Dataset) -> None:
@@ -164,13 +151,7 @@ def test_a_remote_set_gives_the_same_batches(pictures: Dataset, bucket: str) -> 
 
 def test_leaving_an_epoch_stops_its_threads(pictures: Dataset) -> None:
     before = set(threading.enumerate())
-    stream = TrainStream(
-        pictures,
-        "train",
-        sampler=Shuffled(pictures.manifest.split("train"), Plan(NUM, 8, 8)),
-        seed=0,
-        view=CROPS,
-    )
+    stream = shuffled(pictures, Plan(NUM, 8, 8), seed=0, view=CROPS)
     batches = stream.epoch(0, 0)
     next(batches)
     assert set(threading.enumerate()) - before
@@ -207,13 +188,7 @@ def test_pictures_of_many_sizes_need_one(pictures: Dataset) -> None:
 
 
 def test_a_batch_does_not_change_when_the_next_is_made(pictures: Dataset) -> None:
-    stream = TrainStream(
-        pictures,
-        "train",
-        sampler=Shuffled(pictures.manifest.split("train"), Plan(NUM, 16, 16)),
-        seed=0,
-        view=CROPS,
-    )
+    stream = shuffled(pictures, Plan(NUM, 16, 16), seed=0, view=CROPS)
     kept = [(batch, batch["image"].clone()) for batch in stream.epoch(0, 0)]
     assert all(torch.equal(batch["image"], image) for batch, image in kept)
 

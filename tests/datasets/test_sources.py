@@ -10,7 +10,7 @@ from typing import get_args, get_type_hints
 import numpy as np
 import pytest
 
-from datasets import pack, shards
+from datasets import cached, pack, shards
 from datasets.refusal import Refusal
 from datasets.source import Source
 from datasets.sources import curve, digits
@@ -22,7 +22,7 @@ ROOT = pack.SOURCES.parent.parent
 
 @pytest.mark.parametrize("name", NAMES)
 def test_packs_and_reads_back_byte_for_byte(name: str) -> None:
-    url = pack.ensure(name, {}, fractions={"val": 0.2}, seed=3)
+    url = cached.ensure(name, {}, fractions={"val": 0.2}, seed=3)
     dataset, source = shards.open_dataset(url), pack.load_source(name, {})
     splits = [dataset.columns(split) for split in dataset.manifest.splits]
     row_of = {int(id_): row for row, id_ in enumerate(source.columns["id"])}

@@ -12,10 +12,10 @@ from datasets import order, transforms
 from datasets.batch import Batch
 from datasets.order import Plan
 from datasets.refusal import Refusal
-from datasets.sampling.samplers import Shuffled
 from datasets.shards import Dataset
 from datasets.source import Source
 from datasets.stream import EvalStream, TrainStream, View
+from tests.datasets.streaming import shuffled
 
 
 def joined(parts: list[Batch], name: str = "image") -> torch.Tensor:
@@ -25,15 +25,7 @@ def joined(parts: list[Batch], name: str = "image") -> torch.Tensor:
 def streams(dataset: Dataset, world: int, plan: Plan) -> list[TrainStream]:
     pipeline = [transforms.pad_crop(), transforms.flip()]
     return [
-        TrainStream(
-            dataset,
-            "train",
-            sampler=Shuffled(dataset.manifest.split("train"), plan),
-            seed=4,
-            rank=r,
-            world=world,
-            view=View(transforms=pipeline),
-        )
+        shuffled(dataset, plan, seed=4, rank=r, world=world, view=View(transforms=pipeline))
         for r in range(world)
     ]
 
@@ -54,12 +46,7 @@ def test_global_batches_and_their_crops_are_the_same_for_any_world(
 
 
 def test_rows_belong_together(packed: Dataset, source: Source) -> None:
-    stream = TrainStream(
-        packed,
-        "train",
-        sampler=Shuffled(packed.manifest.split("train"), Plan(1797, 64, 64)),
-        seed=0,
-    )
+    stream = shuffled(packed, Plan(1797, 64, 64), seed=0)
     assert len(stream) == 28
     batch = next(stream.epoch(0, 0))
     ids = batch["id"].numpy()
@@ -101,38 +88,15 @@ def test_epochs_and_phases_differ_and_a_crop_belongs_to_its_epoch(packed: Datase
 
 def test_two_transforms_of_one_kind_draw_apart(packed: Dataset) -> None:
     flip = transforms.flip()
-    one = TrainStream(
-        packed,
-        "train",
-        sampler=Shuffled(packed.manifest.split("train"), Plan(1797, 64, 64)),
-        seed=0,
-    )
-    two = TrainStream(
-        packed,
-        "train",
-        sampler=Shuffled(packed.manifest.split("train"), Plan(1797, 64, 64)),
-        seed=0,
-        view=View(transforms=[flip, flip]),
-    )
+    one = shuffled(packed, Plan(1797, 64, 64), seed=0)
+    two = shuffled(packed, Plan(1797, 64, 64), seed=0, view=View(transforms=[flip, flip]))
     # Were their draws the same, the second would undo the first.
     assert not torch.equal(next(one.epoch(0, 0))["image"], next(two.epoch(0, 0))["image"])
 
 
 def test_a_rank_without_a_sample_stays_in_step(table: Dataset) -> None:
     plan = Plan(10, 9, 9, "keep")
-    last = [
-        list(
-            TrainStream(
-                table,
-                "train",
-                sampler=Shuffled(table.manifest.split("train"), plan),
-                seed=0,
-                rank=r,
-                world=3,
-            ).epoch(0, 0)
-        )[-1]
-        for r in range(3)
-    ]
+    last = [list(shuffled(table, plan, seed=0, rank=r, world=3).epoch(0, 0))[-1] for r in range(3)]
     assert sorted(batch.weightless for batch in last) == [False, True, True]
     assert {batch["id"].tolist()[0] for batch in last} == {
         int(table.columns("train")["id"][order.line(10, seed=0, phase=0, epoch=0)[9]])
@@ -163,14 +127,7 @@ def test_batches_may_be_written_to(packed: Dataset) -> None:
     before = packed.columns("test")["image"].copy()
     for batch in EvalStream(packed, "test", batch=64):
         batch["image"].zero_()
-    next(
-        TrainStream(
-            packed,
-            "test",
-            sampler=Shuffled(packed.manifest.split("test"), Plan(100, 10, 10)),
-            seed=0,
-        ).epoch(0, 0)
-    )["image"].zero_()
+    next(shuffled(packed, Plan(100, 10, 10), split="test", seed=0).epoch(0, 0))["image"].zero_()
     assert np.array_equal(packed.columns("test")["image"], before)
 
 
@@ -190,14 +147,7 @@ def test_what_cannot_be_streamed_is_refused(
     packed: Dataset, table: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(Refusal, match="scale.workers=3 is more than data.lanes=2"):
-        TrainStream(
-            packed,
-            "train",
-            sampler=Shuffled(packed.manifest.split("train"), Plan(1797, 4, 2)),
-            seed=0,
-            rank=0,
-            world=3,
-        )
+        shuffled(packed, Plan(1797, 4, 2), seed=0, rank=0, world=3)
     with pytest.raises(Refusal, match="no split 'vall'"):
         EvalStream(packed, "vall", batch=4)
     with pytest.raises(Refusal, match="0 is not a batch"):
@@ -205,14 +155,10 @@ def test_what_cannot_be_streamed_is_refused(
     with pytest.raises(Refusal, match="is a table"):
         EvalStream(table, "train", batch=4, view=View(transforms=[transforms.flip()]))
     with pytest.raises(ValueError, match="a plan of 5 rows for a split of 100"):
-        TrainStream(
-            packed, "test", sampler=Shuffled(packed.manifest.split("test"), Plan(5, 1, 1)), seed=0
-        )
+        shuffled(packed, Plan(5, 1, 1), split="test", seed=0)
     monkeypatch.setattr(order, "WHOLE_BYTES", 1000)
     with pytest.raises(Refusal, match="split 'test' has") as caught:
-        TrainStream(
-            packed, "test", sampler=Shuffled(packed.manifest.split("test"), Plan(100, 4, 4)), seed=0
-        )
+        shuffled(packed, Plan(100, 4, 4), split="test", seed=0)
     assert caught.value.path == packed.url
 
 
@@ -220,9 +166,4 @@ def test_a_damaged_shard_stops_the_stream_before_it_starts(packed: Dataset) -> N
     path = Path(packed.url, "train-00000.arrow")
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(Refusal, match="train-00000.arrow: shard has"):
-        TrainStream(
-            packed,
-            "train",
-            sampler=Shuffled(packed.manifest.split("train"), Plan(1797, 64, 64)),
-            seed=0,
-        )
+        shuffled(packed, Plan(1797, 64, 64), seed=0)

@@ -28,11 +28,11 @@ from datasets.packed import shelf
 from datasets.packing import encoded
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal
-from datasets.sampling.samplers import Shuffled
-from datasets.stream import TrainStream, View
+from datasets.stream import View
 from tests.datasets import faults as fault_server
 from tests.datasets.faults import Faults
 from tests.datasets.photographs import source as photographs
+from tests.datasets.streaming import same, shuffled
 from tests.datasets.test_cache import temporaries
 
 pytestmark = pytest.mark.timeout(120)  # a hang is a failure
@@ -99,22 +99,9 @@ def batches(
 ) -> Iterator[dict[str, torch.Tensor]]:
     view = View(frames.random_resized_crop(mirror=0.5), SIZE, threads=2)
     plan, dataset = Plan(NUM, 8, 8), shards.open_dataset(url)
-    stream = TrainStream(
-        dataset,
-        "train",
-        sampler=Shuffled(dataset.manifest.split("train"), plan),
-        seed=5,
-        rank=rank,
-        world=world,
-        view=view,
-    )
+    stream = shuffled(dataset, plan, seed=5, rank=rank, world=world, view=view)
     for batch in stream.epoch(0, 0, start):
         yield dict(batch.columns)
-
-
-def same(one: Batches, two: Batches) -> bool:
-    assert len(one) == len(two)
-    return all(torch.equal(a[name], b[name]) for a, b in zip(one, two, strict=True) for name in a)
 
 
 @pytest.mark.parametrize("client", ["obstore", "fsspec"])
@@ -289,15 +276,7 @@ def _rank(url: str, rank: int, talk: Connection) -> None:
     talk.recv()  # all at once
     dataset = shards.open_dataset(url)
     view = View(frames.random_resized_crop(mirror=0.5), SIZE, threads=2)
-    stream = TrainStream(
-        dataset,
-        "train",
-        sampler=Shuffled(dataset.manifest.split("train"), Plan(NUM, 8, 8)),
-        seed=5,
-        rank=rank,
-        world=2,
-        view=view,
-    )
+    stream = shuffled(dataset, Plan(NUM, 8, 8), seed=5, rank=rank, world=2, view=view)
     found = [
         {name: column.numpy() for name, column in batch.columns.items()}
         for batch in stream.epoch(0, 0)

@@ -14,10 +14,10 @@ from datasets.order import Plan
 from datasets.packing import encoded
 from datasets.pictures.prepare import Options
 from datasets.refusal import Refusal
-from datasets.sampling.samplers import Shuffled
 from datasets.shards import Dataset
-from datasets.stream import TrainStream, View
+from datasets.stream import View
 from tests.datasets.photographs import source as photographs
+from tests.datasets.streaming import shuffled
 
 NUM = 60
 PIPELINE = (transforms.flip(), transforms.brightness())
@@ -44,15 +44,7 @@ def batches(
     frame = frames.random_resized_crop(mirror=0.5)
     view = View(frame, 24, PIPELINE, views=views, threads=threads)
     plan = Plan(rows, 40, 8, "keep")
-    stream = TrainStream(
-        dataset,
-        "train",
-        sampler=Shuffled(dataset.manifest.split("train"), plan),
-        seed=3,
-        rank=rank,
-        world=world,
-        view=view,
-    )
+    stream = shuffled(dataset, plan, seed=3, rank=rank, world=world, view=view)
     return list(stream.epoch(0, 1, start))
 
 
@@ -86,15 +78,7 @@ def test_views_are_the_same_for_any_world_threads_and_step(dataset: Dataset, wor
 
 def test_views_without_transforms_do_not_share_memory(packed: Dataset) -> None:
     plan = Plan(1797, 64, 64)
-    batch = next(
-        TrainStream(
-            packed,
-            "train",
-            sampler=Shuffled(packed.manifest.split("train"), plan),
-            seed=0,
-            view=View(views=2),
-        ).epoch(0, 0)
-    )
+    batch = next(shuffled(packed, plan, seed=0, view=View(views=2)).epoch(0, 0))
     assert torch.equal(batch["image"], batch["image_2"])
     batch["image"].zero_()
     assert batch["image_2"].any()
@@ -103,13 +87,7 @@ def test_views_without_transforms_do_not_share_memory(packed: Dataset) -> None:
 def test_views_of_what_has_none_are_refused(table: Dataset, tmp_path: Path) -> None:
     plan = Plan(10, 5, 5)
     with pytest.raises(Refusal, match="is a table, views are for images") as caught:
-        TrainStream(
-            table,
-            "train",
-            sampler=Shuffled(table.manifest.split("train"), plan),
-            seed=0,
-            view=View(views=2),
-        )
+        shuffled(table, plan, seed=0, view=View(views=2))
     assert caught.value.path == "data.train.views"
     columns = {
         "image": np.zeros((10, 8, 8, 1), np.uint8),
@@ -129,10 +107,4 @@ def test_views_of_what_has_none_are_refused(table: Dataset, tmp_path: Path) -> N
     )
     taken = shards.open_dataset(url)
     with pytest.raises(Refusal, match="has a column 'image_2'"):
-        TrainStream(
-            taken,
-            "train",
-            sampler=Shuffled(taken.manifest.split("train"), plan),
-            seed=0,
-            view=View(views=2),
-        )
+        shuffled(taken, plan, seed=0, view=View(views=2))

@@ -24,11 +24,11 @@ from datasets.foreign.pool import Foreign, Workers, pools
 from datasets.foreign.spec import Spec
 from datasets.order import Plan
 from datasets.refusal import Refusal
-from datasets.sampling.samplers import Shuffled
 from datasets.shards import Dataset
 from datasets.stream import TrainStream, View
 from datasets.transforms import Images, flip
 from tests.datasets.foreign import augment
+from tests.datasets.streaming import shuffled
 
 OWN = "python:tests.datasets.foreign.augment:"
 Running: TypeAlias = Callable[[], list[int]]
@@ -258,15 +258,7 @@ def test_one_that_does_not_come_back_is_a_refusal(monkeypatch: pytest.MonkeyPatc
 
 def stream(packed: Dataset, view: View, *, rank: int = 0, world: int = 1) -> TrainStream:
     plan = Plan(100, 40, 8, "keep")
-    return TrainStream(
-        packed,
-        "test",
-        sampler=Shuffled(packed.manifest.split("test"), plan),
-        seed=3,
-        rank=rank,
-        world=world,
-        view=view,
-    )
+    return shuffled(packed, plan, split="test", seed=3, rank=rank, world=world, view=view)
 
 
 def test_batches_are_the_same_for_any_world_threads_and_step(packed: Dataset) -> None:
@@ -301,12 +293,8 @@ def test_processes_stay_for_the_next_epoch(packed: Dataset, running: Running) ->
 
 def test_leaving_an_epoch_does_not_wait_for_a_transform(packed: Dataset, running: Running) -> None:
     transform = own("waiting", Workers(), after=40)
-    batches = TrainStream(
-        packed,
-        "train",
-        sampler=Shuffled(packed.manifest.split("train"), Plan(1797, 32, 8)),
-        seed=0,
-        view=View(transforms=[transform], threads=1),
+    batches = shuffled(
+        packed, Plan(1797, 32, 8), seed=0, view=View(transforms=[transform], threads=1)
     ).epoch(0, 0)
     next(batches)
     assert len(running()) == 1

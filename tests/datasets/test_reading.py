@@ -11,6 +11,7 @@ import pytest
 
 from datasets import shards
 from datasets.packed import manifest as manifests
+from datasets.packed import reading
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 
@@ -31,7 +32,7 @@ def first_shard(found: dict[str, Any]) -> dict[str, Any]:
 
 def test_the_manifest_round_trips(packed: Dataset) -> None:
     manifest = shards.open_dataset(packed.url).manifest
-    assert shards.Manifest.from_json(manifest.to_json(), "m") == manifest
+    assert reading.parsed(manifest.to_json(), "m") == manifest
     assert manifest.splits["train"].rows == 1797
     assert manifest.packed["source"] == "digits"
     assert manifest.packed["row_order"] == {"shuffled_by_seed": 0}
