@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets import store
-from datasets.formats import archives
+from datasets.formats import tars, zips
 from datasets.formats.braces import expanded, has_braces
 from datasets.formats.trees import PICTURES, Tree, checked_names, is_hidden, is_picture
 from datasets.refusal import Refusal
@@ -59,7 +59,7 @@ def open_tree(path: str, source: str) -> Tree:
                 remedy="check the spelling of the path",
             )
     if url.lower().endswith(ARCHIVES):
-        return archives.open_zip(url) if url.lower().endswith(".zip") else archives.open_tar(url)
+        return zips.open_zip(url) if url.lower().endswith(".zip") else tars.open_tar(url)
     if store.is_remote(url):
         return _remote_folder(url)
     raise Refusal(

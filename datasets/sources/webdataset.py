@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from datasets import store
-from datasets.formats import archives, files, rows, trees
-from datasets.formats.archives import Member, TarPictures
+from datasets.formats import files, rows, tars, trees
+from datasets.formats.tars import Member, TarPictures
 from datasets.refusal import Refusal
 from datasets.remote import redact
 from datasets.source import Source
@@ -40,7 +40,7 @@ def build(*, path: str = "", image: str = "", label: str = "label") -> Source:
     """
     folder, shards = files.parts_of(path, "webdataset", SHARDS)
     urls = [store.join(folder, name) for name in shards]
-    plain = [archives.plain_tar(url) for url in urls]
+    plain = [tars.decompressed(url) for url in urls]
     samples = [
         sample
         for number, name in enumerate(shards)
@@ -71,9 +71,7 @@ def build(*, path: str = "", image: str = "", label: str = "label") -> Source:
 
 def _samples(plain: str, url: str, number: int, name: str, image: str, label: str) -> list[_Sample]:
     keys: dict[str, dict[str, tuple[Member, bytes]]] = {}
-    members = archives.tar_members(
-        plain, where=url, small=lambda member: member.lower().endswith(TEXTS)
-    )
+    members = tars.members_of(plain, where=url, small=lambda member: member.lower().endswith(TEXTS))
     for member, data in members:
         if member.name.endswith("/") or trees.is_hidden(member.name):
             continue

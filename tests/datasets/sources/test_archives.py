@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.formats import archives, files
+from datasets.formats import archives, files, tars
 from datasets.refusal import Refusal
 from datasets.source import Pictures
 
@@ -195,8 +195,8 @@ def test_an_archive_pushed_out_of_the_cache_while_it_is_read(
     pread = os.pread
 
     def after_the_others(descriptor: int, size: int, offset: int) -> bytes:
-        archives._local.cache_clear()
+        tars._local.cache_clear()
         return pread(descriptor, size, offset)
 
     monkeypatch.setattr(os, "pread", after_the_others)
-    assert archives.read_range(str(tmp_path / "one.tar"), 300, 600) == b"one" * 200
+    assert tars.read_range(str(tmp_path / "one.tar"), 300, 600) == b"one" * 200
