@@ -384,7 +384,7 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="recipes, models, tasks, evals, sources, transforms, optimizers or schedules"
+            help="recipes, models, tasks, evals, optimizers, schedules, sources, frames, transforms, orders, noises or mixers"
         ),
     ] = None,
     schema: Annotated[
@@ -401,7 +401,7 @@ def list_(
         return
     rows = catalogue.rows(kind)
     lines = "\n".join(
-        f"{row['kind']:11} {row['name']:18} {row['path']:34} {row['doc']}" for row in rows
+        f"{row['kind']:11} {row['name']:20} {row['path']:34} {row['doc']}" for row in rows
     )
     _tell(as_json, rows, lines)
 

@@ -55,8 +55,9 @@ class Decoding:
         small = self._small(rows, found, opened)
         height, width, ids = small["height"], small["width"], small["id"]
         boxes = [self.frame(height, width, ids, key).tolist() for key in frames]
+        images = [image.unbind() for image in out]  # half the time of an index each
         for at, (row, (number, place)) in enumerate(zip(rows.tolist(), found, strict=True)):
-            shown = [(drawn[at], image[at]) for drawn, image in zip(boxes, out, strict=True)]
+            shown = [(drawn[at], image[at]) for drawn, image in zip(boxes, images, strict=True)]
             try:
                 self._show(row, opened.get(number) or number, place, shown)
             except Undecodable as error:

@@ -189,9 +189,7 @@ class Ahead:
         """Allocate a batch and hand out its pictures."""
         self.rows.prefetch(order.rows)
         shape = (len(order.rows), *self.rows.shape)
-        images = [
-            torch.empty(shape, dtype=torch.uint8, pin_memory=self.pin) for _ in range(self.views)
-        ]
+        images = [_empty(shape, pin=self.pin) for _ in range(self.views)]
         making = _Making(order, images)
         for start in range(0, len(order.rows), CHUNK):
             cut = slice(start, start + CHUNK)
@@ -221,3 +219,11 @@ class Ahead:
         for view, image in enumerate(making.images):
             columns[picture(view)] = image
         return Batch(columns, making.order.key, making.order.weightless)
+
+
+def _empty(shape: tuple[int, ...], *, pin: bool) -> Tensor:
+    """Memory for a batch's pictures, uint8."""
+    if pin:
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+    # numpy asks for huge pages: the first writing costs a page fault for 2 MiB and not for each 4 KiB.
+    return torch.from_numpy(np.empty(shape, np.uint8))

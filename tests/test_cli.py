@@ -387,6 +387,11 @@ def test_evaluate_describe_list_and_report_tell_json(finished: Path) -> None:
     assert Path(told["report"]).stat().st_size > 1000
 
 
+def test_help_of_list_names_every_kind() -> None:
+    said = cli("list", "--help").out
+    assert [kind for kind in ("recipes", *rooms.ROOMS) if kind not in said] == []
+
+
 def test_the_last_line_is_the_reports_path(finished: Path) -> None:
     said = cli("train", DIGITS, *SMALL, "--out", finished.parent)
     assert said.out.splitlines()[-1] == str(finished / "report.html")
