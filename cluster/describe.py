@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from datasets import progress
 from datasets.refusal import Refusal
 from trainers import build, feed
 from trainers.build import Shape
@@ -19,7 +20,7 @@ def describe(recipe: Recipe, *, classes: int | None = None) -> dict[str, Any]:
 
 def shape_of(recipe: Recipe, classes: int | None) -> Shape:
     try:
-        manifest = feed.dataset(recipe.data).manifest
+        manifest = feed.dataset(recipe.data, shown=progress.shown).manifest
         shape = build.shape(recipe, manifest)
     except Refusal:
         if classes is None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from importlib import metadata
 from typing import Any
 
-from datasets import store
+from datasets import progress, store
 from datasets.refusal import Refusal
 from trainers.recipe import Recipe
 
@@ -117,7 +117,7 @@ def _data(recipe: Recipe) -> str:
     from datasets.packed import leaks
     from trainers import feed
 
-    dataset = feed.dataset(recipe.data)
+    dataset = feed.dataset(recipe.data, shown=progress.shown)
     leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
     plans = plans_of(recipe, dataset, choose_place(recipe).workers)
     rows = {split: found.rows for split, found in dataset.manifest.splits.items()}

@@ -16,7 +16,7 @@ from cluster import workers
 from cluster.environment import environment
 from cluster.lock import Lock
 from cluster.session import STOP, Local, choose_device, set_threads, stopping_on_signals
-from datasets import order, pack, store, stream
+from datasets import order, pack, progress, store, stream
 from datasets.card import card, examples
 from datasets.order import Plan
 from datasets.packed import leaks
@@ -58,7 +58,7 @@ def train(
     preview(recipe)
     place = choose_place(recipe)
     recipe = _resolved(recipe)
-    dataset = feed.dataset(recipe.data)
+    dataset = feed.dataset(recipe.data, shown=progress.silent if quiet else progress.shown)
     leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
     plans = plans_of(recipe, dataset, place.workers)
     digest = dataset.manifest.digest

@@ -16,6 +16,7 @@ from datasets import pack, store
 from datasets.formats.braces import has_braces
 from datasets.packed import manifest as manifests
 from datasets.packed.manifest import Json
+from datasets.progress import Shown, silent
 from datasets.refusal import Refusal
 from datasets.remote import explained
 
@@ -30,8 +31,10 @@ def ensure(
     seed: int,
     folds: int = 0,
     raw: int | None = None,
+    leave_out: bool = False,
+    shown: Shown = silent,
 ) -> str:
-    """The URL of the packed source in the cache folder; packs it at the first call.
+    """The URL of the packed source in the cache folder; packs it at the first call, and shows that.
 
     Its name holds a hash of all that decides the content, the source's own code included. Several
     processes may call at once: each packs to a folder of its own, the first to rename wins.
@@ -48,6 +51,7 @@ def ensure(
         "folds": folds,
         "raw": raw,
         "seed": seed,
+        **({"leave_out": True} if leave_out else {}),
     }
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     folder = store.cache_folder() / "packed" / f"{source}-{key}"
@@ -55,8 +59,10 @@ def ensure(
         temporary = folder.parent / f"{store.TEMPORARY}{uuid.uuid4().hex}"
         try:
             workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-            told: Any = {"splits": fractions, "folds": folds, "seed": seed, "raw": raw}
-            pack.pack(source, args, str(temporary), **told, workers=workers)
+            told: Any = {"folds": folds, "seed": seed, "raw": raw, "leave_out": leave_out}
+            with shown(f"pack {source}") as progress:
+                told |= {"workers": workers, "progress": progress}
+                pack.pack(source, args, str(temporary), splits=fractions, **told)
             _publish(temporary, folder)
         finally:
             store.remove(str(temporary))

@@ -16,11 +16,11 @@ from datasets import shards, store
 from datasets.packed.manifest import Json, Manifest
 from datasets.packing import encoded, splits, writing
 from datasets.packing import raw as raws
-from datasets.packing.encoded import Progress
 from datasets.packing.extras import Extra, extended
 from datasets.packing.jobs import Runner
 from datasets.packing.raw import Raw
 from datasets.pictures.prepare import Options
+from datasets.progress import Progress
 from datasets.refusal import Refusal, nearest
 from datasets.source import Source
 

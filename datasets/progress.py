@@ -5,12 +5,43 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import TypeAlias
+
+Progress: TypeAlias = Callable[[int, int], None]  # how many are done, of how many
+Shown: TypeAlias = Callable[[str], AbstractContextManager[Progress]]
 
 
 @contextmanager
-def shown(what: str, unit: str = "pictures") -> Iterator[Callable[[int, int], None]]:
-    """A function that is told how many are done, of how many. It writes to stderr."""
+def shown(what: str, unit: str = "pictures") -> Iterator[Progress]:
+    """Writes to stderr what it is told, and nothing until then."""
+    if not sys.stderr.isatty():
+        yield _lines(what, unit)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = what, BarColumn(), MofNCompleteColumn(), unit, TimeRemainingColumn()
+    bar = Progress(*columns, console=Console(stderr=True))
+    task = bar.add_task(what, total=None)
+
+    def update(done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        bar.stop()
+
+
+@contextmanager
+def silent(what: str) -> Iterator[Progress]:
+    """For who looks elsewhere."""
+    yield lambda done, total: None
+
+
+def _lines(what: str, unit: str) -> Progress:
     start, tenth = time.perf_counter(), 0
 
     def line(done: int, total: int) -> None:
@@ -20,19 +51,4 @@ def shown(what: str, unit: str = "pictures") -> Iterator[Callable[[int, int], No
             rate = done / max(1e-9, time.perf_counter() - start)
             print(f"{what}: {done:,} of {total:,} {unit}, {rate:,.0f}/s", file=sys.stderr)
 
-    if not sys.stderr.isatty():
-        yield line
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    with Progress(
-        what,
-        BarColumn(),
-        MofNCompleteColumn(),
-        unit,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-    ) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+    return line

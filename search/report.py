@@ -107,6 +107,7 @@ def _notes(found: Evidence) -> list[str]:
             f"The test split was opened {opened['test']} times: its score is no longer that of "
             "unseen data."
         )
+    notes += _left_out(found.card.get("packed"))
     if found.env.get("dirty"):
         notes.append(
             "The checkout had uncommitted changes: the commit alone does not rebuild this run."
@@ -115,6 +116,15 @@ def _notes(found: Evidence) -> list[str]:
     if missing:
         notes.append(f"Not in the folder: {'; '.join(missing)}.")
     return [*notes, *dict.fromkeys(found.problems)]
+
+
+def _left_out(packed: Any) -> list[str]:
+    names = packed.get("left_out") if isinstance(packed, dict) else None
+    if not isinstance(names, list) or not names:
+        return []
+    named = ", ".join(str(name).rpartition("/")[2] for name in names[:3])
+    many = "s that do not decode were" if len(names) > 1 else " that does not decode was"
+    return [f"{len(names)} picture{many} left out: {named}."]
 
 
 def _curves(found: Evidence) -> list[Picture]:

@@ -131,6 +131,9 @@ class Data(Frozen):
     fold: NonNegativeInt | None = Field(
         None, description="of a set in folds: this one is val, the others are train"
     )
+    leave_out: bool | None = Field(
+        None, description="pictures that do not decode: left out of the set, else a refusal"
+    )
     allow_leaks: list[Annotated[str, Field(pattern=r"^[\w-]+/[\w-]+$")]] = Field(
         [], description="pairs of splits, as train/test, that may share pictures"
     )
@@ -151,6 +154,8 @@ class Data(Frozen):
         cut = self.splits.val is not None or self.splits.test is not None or self.splits.folds
         if self.url is not None and cut:
             raise ValueError("splits are cut from a source; what url names is packed already")
+        if self.url is not None and self.leave_out is not None:
+            raise ValueError("leave_out is for a source; what url names is packed already")
         return self
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ from datasets import assembled, cached, subsets
 from datasets.mixing import Mixing
 from datasets.orders import Rows
 from datasets.packed.columns import Array
+from datasets.progress import Shown, silent
 from datasets.refusal import Refusal
 from datasets.sampling.mixture import Mixture
 from datasets.sampling.samplers import Sampler
@@ -16,13 +17,16 @@ from trainers.data import Data, Ingredient
 from trainers.recipe import Recipe
 
 
-def dataset(data: Data) -> Dataset:
-    """The packed set or sets, opened: a subset of its rows, labels with noise and weights, as the recipe says."""
+def dataset(data: Data, *, shown: Shown = silent) -> Dataset:
+    """The packed set or sets, opened: a subset of its rows, labels with noise and weights, as the recipe says.
+
+    A source is packed into the cache first, which is `shown`.
+    """
     if data.mixture:
-        sets = [_opened(each, data) for each in data.mixture]
+        sets = [_opened(each, data, shown) for each in data.mixture]
         found: Dataset = assembled.mixed(sets, [each.weight for each in data.mixture])
     else:
-        found = _opened(data, data)
+        found = _opened(data, data, shown)
     chosen = data.subset
     if chosen:
         _whole(data, "subset")
@@ -88,11 +92,11 @@ def mixing(recipe: Recipe, index: int, shape: Shape) -> Mixing | None:
     return Mixing(mixers, len(shape.classes))
 
 
-def _opened(origin: Data | Ingredient, data: Data) -> Dataset:
-    return open_fold(url_of(origin, data), data.fold)
+def _opened(origin: Data | Ingredient, data: Data, shown: Shown) -> Dataset:
+    return open_fold(url_of(origin, data, shown=shown), data.fold)
 
 
-def url_of(origin: Data | Ingredient, data: Data) -> str:
+def url_of(origin: Data | Ingredient, data: Data, *, shown: Shown = silent) -> str:
     """Where a packed set is; a source is packed into the cache first."""
     if origin.url is not None:
         return origin.url
@@ -107,6 +111,8 @@ def url_of(origin: Data | Ingredient, data: Data) -> str:
         seed=splits.seed,
         # Frames show parts of pictures in files: who asks for one keeps small pictures in files too.
         raw=0 if data.train.frame or data.eval.frame else None,
+        leave_out=bool(data.leave_out),
+        shown=shown,
     )
 
 

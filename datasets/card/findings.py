@@ -12,7 +12,7 @@ from datasets.card.duplicates import NEAR, Duplicates, Group
 from datasets.card.fingerprints import Failures
 from datasets.packed.columns import Array
 from datasets.packed.manifest import Split
-from datasets.packing.encoded import Progress
+from datasets.progress import Progress
 from datasets.shards import Dataset
 
 FEW = 10  # rows of a class in train

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from datasets.packed.records import Ragged
 from datasets.packed.shelf import Shelf
-from datasets.packing.encoded import Progress
 from datasets.pictures import likeness
 from datasets.pictures.decode import Channels, Pixels, Undecodable, decode
 from datasets.pictures.likeness import Copies, Hashes
+from datasets.progress import Progress
 from datasets.shards import Dataset
 
 Failures: TypeAlias = list[tuple[str, int, str]]

@@ -8,7 +8,7 @@ from typing import Any
 
 from datasets import store
 from datasets.card import findings, page
-from datasets.packing.encoded import Progress
+from datasets.progress import Progress
 from datasets.refusal import Refusal
 from datasets.shards import open_dataset
 

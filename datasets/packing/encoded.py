@@ -9,7 +9,7 @@ import base64
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
@@ -27,11 +27,11 @@ from datasets.packed.manifest import Json, Manifest, RecordBatch, Shard, Split
 from datasets.packing import writing
 from datasets.packing.jobs import Job, Note, Packing, Runner, in_threads, read
 from datasets.pictures.prepare import Options
+from datasets.progress import Progress
 from datasets.source import Source
 
 INDEX_ROWS = 65_536
 SAMPLE = 256  # pictures looked at to guess how many fit a shard
-Progress = Callable[[int, int], None]  # pictures done, of how many
 
 
 def write(

@@ -175,5 +175,5 @@ def undecodable(found: Sequence[tuple[str, str]]) -> Refusal:
     return Refusal(
         f"{reason}{more}",
         path=name,
-        remedy="mend or remove it, or leave out what does not decode: `launch.py pack … --leave-out`, then data.url",
+        remedy="mend or remove it, or leave out what does not decode: data.leave_out=true, or pack with --leave-out",
     )

@@ -17,10 +17,11 @@ from PIL import Image
 
 from datasets import order
 from datasets.packed.manifest import Json
-from datasets.packing.encoded import SAMPLE, Progress
+from datasets.packing.encoded import SAMPLE
 from datasets.packing.jobs import read, undecodable
 from datasets.pictures import decode
 from datasets.pictures.decode import Channels, Pixels, Undecodable
+from datasets.progress import Progress
 from datasets.refusal import Refusal
 from datasets.source import Source
 

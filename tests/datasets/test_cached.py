@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from datasets import cached, pack, shards
+from datasets.progress import Progress
 from datasets.refusal import Refusal
 from tests.datasets.test_raw import folder, small
 
@@ -93,3 +96,22 @@ def test_a_folder_is_packed_once_however_its_path_is_said(
     ways = [str(root), "photos", "./photos", "~/photos", root.as_uri()]
     urls = {cached.ensure("imagefolder", {"path": way}, fractions={}, seed=0) for way in ways}
     assert len(urls) == 1
+
+
+def test_packing_is_shown_and_what_does_not_decode_is_left_out_on_request(tmp_path: Path) -> None:
+    pictures = [b"\xff\xd8 no picture" if n == 7 else small(n) for n in range(30)]
+    args = {"path": str(folder(tmp_path / "photos", pictures))}
+    told: list[tuple[str, int, int]] = []
+
+    @contextmanager
+    def shown(what: str) -> Iterator[Progress]:
+        yield lambda done, total: told.append((what, done, total))
+
+    with pytest.raises(Refusal, match="no picture") as caught:
+        cached.ensure("imagefolder", args, fractions={}, seed=0)
+    assert "data.leave_out=true" in str(caught.value.remedy)
+    url = cached.ensure("imagefolder", args, fractions={}, seed=0, leave_out=True, shown=shown)
+    manifest = shards.open_dataset(url).manifest
+    assert manifest.splits["train"].rows == 29
+    assert told[-1] == ("pack imagefolder", 30, 30)
+    assert str(manifest.packed["left_out"]).count("no picture") == 1
