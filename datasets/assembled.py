@@ -138,6 +138,10 @@ class _Joined:
         for owner, own in wanted.items():
             self.shelves[owner].prefetch(own)
 
+    def interrupt(self) -> None:
+        for shelf in self.shelves:
+            shelf.interrupt()
+
     def close(self) -> None:
         for shelf in self.shelves:
             shelf.close()

@@ -68,6 +68,9 @@ class Decoding:
                 ) from error
         return small
 
+    def interrupt(self) -> None:
+        self.shelf.interrupt()
+
     def close(self) -> None:
         self.shelf.close()
 

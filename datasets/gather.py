@@ -60,6 +60,10 @@ class Rows(Protocol):
         """In a thread: write pictures into `out`, a view each by its frame's key; the rows' other columns."""
         ...
 
+    def interrupt(self) -> None:
+        """Let threads that wait for what does not come give up: nobody will take what they were to get."""
+        ...
+
     def close(self) -> None:
         """Stop getting."""
         ...
@@ -121,6 +125,9 @@ class HeldRows:
             self.image.take(rows, axis=0, out=pixels.numpy(), mode="clip")  # "raise" buffers
         return {name: values.take(rows, axis=0) for name, values in self.others.items()}
 
+    def interrupt(self) -> None:
+        pass  # nobody waits
+
     def close(self) -> None:
         pass
 
@@ -174,7 +181,9 @@ class Ahead:
         finally:
             for workers in self.workers:  # first: a slow transform would hold up whoever leaves
                 workers.leave(early=early)
-            pool.shutdown(wait=True, cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+            self.rows.interrupt()
+            pool.shutdown(wait=True)
             self.rows.close()
 
     def _depth(self, waiting: Sequence[_Making]) -> int:

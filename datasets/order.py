@@ -178,6 +178,8 @@ def permutation(n: int, root: int) -> Integers:
 
 def share(rows: int, rank: int, world: int) -> range:
     """The contiguous rows that this rank evaluates; over all ranks each row once."""
+    if not 0 <= rank < world:
+        raise ValueError(f"rank {rank} is not one of {world}")
     return range(rank * rows // world, (rank + 1) * rows // world)
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -110,6 +111,25 @@ def write_bytes(url: str, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+@contextmanager
+def placing(url: str) -> Iterator[Path]:
+    """A local path to write a file at; leaving without an error puts it at `url`, whole or not at all.
+
+    It lies beside `url`, or for a remote one in the system's temporary folder ($TMPDIR).
+    """
+    if not is_remote(url):
+        with explained("written", url), _replacing(path_of(url)) as temporary:
+            yield temporary
+        return
+    with (
+        explained("written", tempfile.gettempdir()),
+        tempfile.TemporaryDirectory(prefix="manta-", ignore_cleanup_errors=True) as folder,
+    ):
+        local = Path(folder, "file")
+        yield local
+        Remote(url).upload([(local, "")])
+
+
 def remove(url: str) -> None:
     """Removes a file or a tree; absent is fine."""
     if is_remote(url):
@@ -165,10 +185,11 @@ def download(url: str, local_path: str | Path) -> None:
             remote.fetch(name, temporary)
 
 
-def sweep(url: str) -> None:
-    """Removes what killed writers left half-written below a local folder; only where nobody writes now."""
+def sweep(url: str, *, deep: bool = True) -> None:
+    """Removes what killed writers left half-written below, or in, a local folder; only where nobody writes now."""
     if not is_remote(url):
-        for path in sorted(path_of(url).rglob(f"{TEMPORARY}*")):
+        pattern = f"**/{TEMPORARY}*" if deep else f"{TEMPORARY}*"
+        for path in sorted(path_of(url).glob(pattern)):
             remove(str(path))
 
 

@@ -44,6 +44,10 @@ class View:
     pin: bool = False
     decoded_bytes: int = 0
 
+    def __post_init__(self) -> None:
+        if self.views < 1 or min(self.size, self.threads, self.decoded_bytes) < 0:
+            raise ValueError(f"no picture can be shown like this: {self}")
+
     def gatherer(self, dataset: Dataset, split: str) -> Gatherer:
         """What makes the batches of a split. Raises Refusal where the view does not fit the data."""
         manifest = dataset.manifest
@@ -97,6 +101,7 @@ class TrainStream:
     ) -> None:
         self.sampler, self.seed, self.rank, self.world = sampler, seed, rank, world
         self.plan, self.guests = sampler.plan, guests and world > 1
+        self._rows = dataset.manifest.split(split).rows
         self.num_transforms = len(view.transforms)
         order.slots(self.plan, rank, world)  # refuses too many ranks before anything is read
         check_lanes(dataset, split, sampler)
@@ -120,6 +125,10 @@ class TrainStream:
         keys, frame = _keys(root, self.num_transforms), order.key(root, "frame")
         for step in range(start, plan.steps):
             rows = line.rows(step, self.rank, self.world)
+            if rows.max(initial=-1) >= self._rows:
+                raise ValueError(
+                    f"the sampler is of another split: row {rows.max()} of {self._rows}"
+                )
             weightless = not len(rows)
             if weightless:
                 rows = line.rows(step)[:1]

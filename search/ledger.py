@@ -56,10 +56,17 @@ class Proof:
         tail = f", {dropped[0]} dropped by the tail" if len(dropped) == 1 and dropped[0] else ""
         promises = " and ".join(dict.fromkeys(str(epoch["promise"]) for epoch in self.epochs))
         used = sorted({int(epoch["used"]) for epoch in whole})
-        each = f"{' or '.join(map(str, used))} samples in each{tail}" if whole else "none whole yet"
+        each = f", {' or '.join(map(str, used))} samples in each{tail}" if whole else ""
+        parts = [
+            f", {part['steps']} of {part['of']} steps of epoch {part['epoch'] + 1} of phase {part['phase']}"
+            for part in self.epochs
+            if not part["whole"]
+        ]
+        last = self.first_step + self.steps - 1
         return (
-            f"steps {self.first_step} to {self.first_step + self.steps - 1} are as the order says: {len(self.epochs)} epochs, "
-            f"{each}; {promises}; {len(self.restarts)} restarts, worlds of {' and '.join(map(str, self.worlds))}"
+            f"steps {self.first_step} to {last} are as the order says: {_many(len(whole), 'whole epoch')}"
+            f"{each}{''.join(parts[:SHOWN])}; {promises}; {_many(len(self.restarts), 'restart')}, "
+            f"worlds of {' and '.join(map(str, self.worlds))}"
         )
 
 
@@ -173,10 +180,16 @@ def _check_epoch(
             "used": len(used),
             "samples": len(np.unique(used)),
             "whole": int(whole),
+            "steps": len(steps),
+            "of": plan.steps,
             "dropped": dropped if whole else 0,
             "promise": sampler.promise,
         }
     )
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _difference(step: int, own: np.ndarray, expected: np.ndarray) -> str:

@@ -57,7 +57,7 @@ def examples(dataset: Dataset) -> Figure | None:
     drawing = Figure(figsize=(wide * 0.8, tall * 0.95), layout="constrained")
     for place, row in enumerate(shown):
         axes = drawing.add_subplot(tall, wide, place + 1)
-        axes.imshow(dataset.picture("train", int(row)).squeeze(), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(dataset.picture("train", int(row)), cmap="gray", vmin=0, vmax=255)
         if manifest.classes:
             axes.set_title(manifest.classes[labels[row]][:12], fontsize=8, pad=2)
         axes.axis("off")

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets.card.fingerprints import Fingerprints
+from datasets.packed import folds
 from datasets.pictures import likeness
 from datasets.pictures.likeness import Hashes
 from datasets.refusal import Refusal
@@ -39,7 +40,7 @@ class Group:
 
     @property
     def leaks(self) -> bool:
-        return len(self.splits) > 1
+        return any(folds.meet(one, two) for one, two in combinations(self.splits, 2))
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,8 @@ def _leaks(prints: Fingerprints, picture: NDArray[np.int64], pairs: Pairs) -> li
     sizes = np.bincount(split, minlength=len(prints.splits))
     found = []
     for a, b in combinations(np.argsort(-sizes, kind="stable").tolist(), 2):
+        if not folds.meet(prints.splits[a], prints.splits[b]):
+            continue
         own = picture[split == b]
         same, like = exact[own, a], near[own, a]
         leak = Leak(prints.splits[b], prints.splits[a], int(same.sum()), int((like & ~same).sum()))

@@ -10,6 +10,7 @@ import numpy as np
 from datasets.card import card, duplicates, fingerprints
 from datasets.card.duplicates import NEAR, Duplicates, Group
 from datasets.card.fingerprints import Failures
+from datasets.packed import folds
 from datasets.packed.columns import Array
 from datasets.packed.manifest import Split
 from datasets.progress import Progress
@@ -87,7 +88,7 @@ def balance(counts: dict[str, dict[str, int]]) -> dict[str, Any] | None:
     """Classes that lack examples, and how uneven those of train are; None without classes."""
     if not counts:
         return None
-    train = counts.get("train") or next(iter(counts.values()))
+    train = counts.get("train") or _least_train(counts) or next(iter(counts.values()))
     total = {name: sum(of_split[name] for of_split in counts.values()) for name in train}
     shares = np.array([num for num in train.values() if num], float)
     shares /= max(1.0, shares.sum())
@@ -103,6 +104,14 @@ def balance(counts: dict[str, dict[str, int]]) -> dict[str, Any] | None:
         "effective_classes": round(float(np.exp(-(shares * np.log(shares)).sum())), 2),
         "largest_by_smallest": round(max(seen) / min(seen), 2) if seen else None,
     }
+
+
+def _least_train(counts: dict[str, dict[str, int]]) -> dict[str, int]:
+    """Of a set in folds what is left of each class to learn from where the fold with most of it is val."""
+    parts = [counts[name] for name in counts if folds.is_fold(name)]
+    if not parts:
+        return {}
+    return {name: sum(p[name] for p in parts) - max(p[name] for p in parts) for name in parts[0]}
 
 
 def order(columns: dict[str, Array]) -> dict[str, Any]:
@@ -163,7 +172,12 @@ def _listed(dataset: Dataset, found: Duplicates, *, near: int, read: int) -> dic
 def _group(dataset: Dataset, group: Group) -> dict[str, Any]:
     members = [_row(dataset, split, row) for split, row in group.members]
     labels = {member.get("class") for member in members}
-    return {"splits": list(group.splits), "one_class": len(labels) == 1, "members": members}
+    return {
+        "splits": list(group.splits),
+        "leaks": group.leaks,
+        "one_class": len(labels) == 1,
+        "members": members,
+    }
 
 
 def _row(dataset: Dataset, split: str, row: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 from datasets.card import pictures
 from datasets.card.findings import FEW
 from datasets.card.pictures import Shown
+from datasets.packed import folds
 from datasets.page import Tile, render
 from datasets.pictures.likeness import SIDE
 from datasets.shards import Dataset
@@ -125,8 +126,7 @@ def warnings(found: dict[str, Any]) -> list[str]:
 
 def tiles(found: dict[str, Any]) -> list[Tile]:
     rows, size, alike = found["rows"], found["sizes"], found["duplicates"]
-    parts = ", ".join(f"{split} {count(rows[split])}" for split in sorted(rows, key=_place))
-    shown = [Tile("Rows", count(sum(rows.values())), parts)]
+    shown = [Tile("Rows", count(sum(rows.values())), _parts(rows))]
     if found["classes"]:
         uneven = found["balance"]["largest_by_smallest"] or 1
         said = "nearly equal" if uneven < 1.5 else f"largest {uneven:g} × smallest"
@@ -161,6 +161,16 @@ def tiles(found: dict[str, Any]) -> list[Tile]:
     return [*shown, Tile("On disk", _bytes(sum(found["bytes"].values())), "packed")]
 
 
+def _parts(rows: dict[str, int]) -> str:
+    """Splits with their rows; folds and their altered copies as sums."""
+    parts = {name: rows[name] for name in sorted(rows, key=_place) if not folds.is_of_folds(name)}
+    if num := folds.count(rows):
+        own = sum(rows[name] for name in rows if folds.is_fold(name))
+        copies = sum(rows.values()) - sum(parts.values()) - own
+        parts |= {f"{num} folds": own} | ({"their altered copies": copies} if copies else {})
+    return ", ".join(f"{name} {count(num_rows)}" for name, num_rows in parts.items())
+
+
 def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
     """Where it came from, and what a model is told of it."""
     packed = found["packed"]
@@ -183,14 +193,15 @@ def facts(found: dict[str, Any]) -> list[tuple[str, str]]:
 def _clusters(dataset: Dataset, found: dict[str, Any]) -> list[Clusters]:
     alike = found["duplicates"]
     shown = []
-    for across, where in ((True, "across splits"), (False, "within a split")):
+    for across in (True, False):
         for kind, word in (("exact", "The same picture"), ("near", "Nearly the same picture")):
             own = [
-                g
-                for g in (alike or {}).get(kind, {"listed": []})["listed"]
-                if (len(g["splits"]) > 1) == across
+                g for g in (alike or {}).get(kind, {"listed": []})["listed"] if g["leaks"] == across
             ]
             if own:
+                alone = all(len(g["splits"]) == 1 for g in own)
+                within = "within a split" if alone else "in what is never judged by each other"
+                where = "across splits" if across else within
                 first = [_cluster(dataset, group) for group in own[:MOST_GROUPS]]
                 shown.append(Clusters(f"{word} {where}", first, len(own) - len(first)))
     return shown

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from datasets.pictures.decode import pillow
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 
@@ -29,13 +30,12 @@ class Shown:
 
 def shown(dataset: Dataset, split: str, row: int, caption: str = "") -> Shown:
     """A PNG of what is small, else a JPEG of at most 192 pixels a side; with a caption its split is named too."""
-    from PIL import Image
 
     try:
         pixels = dataset.picture(split, row)
     except Refusal:
         return Shown("", False, split if caption else "", caption)
-    picture = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    picture = pillow(pixels)
     sharp = max(picture.size) <= SMALL
     file = io.BytesIO()
     if sharp:

@@ -23,6 +23,7 @@ from datasets.remote import redact
 
 logger = logging.getLogger(__name__)
 
+TOLD_SECONDS = 10.0  # of silence
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0  # seconds; the pause before a retry is drawn below them
 _REMEDIES = {
     "again": "check the network and AWS_ENDPOINT_URL",
@@ -104,6 +105,7 @@ class Ranges:
         self.url, self.deadline, self.stall, self.client = url, deadline, stall, client
         self._closed = threading.Event()
         self._clock, self._wait = clock, wait or self._closed.wait
+        self._told = clock()  # when a person last heard of silence
         self._processes = {os.getpid(): _Here(stats or Stats())}
 
     def __repr__(self) -> str:
@@ -134,11 +136,23 @@ class Ranges:
                 continue
             pause = reading.pause(problem, self.deadline)
             here.stats.count(retries=1)
-            logger.info("%s: %s, trying again", reading.url, problem.words)
+            self._tell(reading, problem)
             if self._wait(pause) or self._closed.is_set():
                 raise RuntimeError(f"{self!r} was closed while it was read")
             if problem.kind == "denied":
                 client = self._client(instead_of=client)
+
+    def _tell(self, reading: _Reading, problem: Problem) -> None:
+        """A hiccup is nobody's business; of silence a person hears, every ten seconds from any of its readings."""
+        logger.info("%s: %s, trying again", reading.url, problem.words)
+        now = self._clock()
+        silent = now - reading.since
+        if min(silent, now - self._told) >= TOLD_SECONDS:
+            self._told = now
+            logger.warning(
+                "%s: nothing has come for %.0f s (%s), giving up at %.0f",
+                *(reading.url, silent, problem.words, self.deadline),
+            )
 
     def close(self) -> None:
         """Ends the pauses of reads that are being tried again; these raise RuntimeError."""

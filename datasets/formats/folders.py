@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 from datasets.formats import files, rows
 from datasets.formats.rows import SPLITS
-from datasets.formats.trees import Tree
+from datasets.formats.trees import Tree, is_picture
 from datasets.refusal import Refusal
 from datasets.source import Source
+
+logger = logging.getLogger(__name__)
 
 
 def labelled(name: str, tree: Tree) -> Source:
@@ -45,12 +49,16 @@ def labelled(name: str, tree: Tree) -> Source:
 
 
 def without_wrapper(tree: Tree) -> Tree:
-    """What is below the one folder that an archive often wraps all in."""
+    """What is below the one folder that all pictures are in, at least two levels deep; whatever else lies beside or in it."""
     while True:
-        tops = {name.partition("/")[0] for name in tree.names}
-        deep = all(name.count("/") >= 2 for name in tree.names)
-        if len(tops) != 1 or not deep or _split_name(min(tops)) != min(tops) or min(tops) in SPLITS:
+        pictures = [name for name in tree.names if is_picture(name)]
+        tops = {name.partition("/")[0] for name in pictures}
+        deep = all(name.count("/") >= 2 for name in pictures)
+        if len(tops) != 1 or not deep or min(tops).lower() in SPLITS:
             return tree
+        logger.info(
+            "%s: all pictures are below '%s', where classes are looked for", tree.path(), min(tops)
+        )
         tree = tree.below(f"{min(tops)}/")
 
 

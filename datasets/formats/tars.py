@@ -98,6 +98,8 @@ def members_of(
     ):
         for info in archive:
             name = archives.inside(where, info.name)
+            if not name:
+                continue  # the root itself, as `tar -C folder .` has it
             if info.isdir():
                 yield Member(f"{name}/", 0, 0), b""
                 continue

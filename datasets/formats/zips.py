@@ -41,6 +41,8 @@ def open_zip(url: str) -> Tree:
         archive = _zip(url, os.getpid())
         for info in archive.infolist():
             name = archives.inside(url, info.filename)
+            if not name:
+                continue  # the root itself
             if info.is_dir():
                 empty.append(f"{name}/")
                 continue

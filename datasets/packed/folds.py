@@ -21,24 +21,43 @@ _FOLD = re.compile(r"fold-\d+")
 
 def count(names: Iterable[str]) -> int:
     """How many folds there are among these splits."""
-    return sum(_FOLD.fullmatch(name) is not None for name in names)
+    return sum(map(is_fold, names))
+
+
+def is_fold(name: str) -> bool:
+    """Whether this split is one; its altered copies are none."""
+    return _FOLD.fullmatch(name) is not None
+
+
+def is_of_folds(name: str) -> bool:
+    """Whether this split is a fold, or the altered copies of one."""
+    return _FOLD.match(name) is not None
 
 
 def is_learnt(name: str) -> bool:
     """Whether models learn from this split, in one view of the set at least."""
-    return name == "train" or _FOLD.match(name) is not None
+    return name == "train" or is_of_folds(name)
 
 
 def extra_of(name: str) -> str:
     """The split of the altered copies of a split's rows: a fold's have one of their own."""
-    return f"{name}-extra" if _FOLD.fullmatch(name) else name
+    return f"{name}-extra" if is_fold(name) else name
+
+
+def meet(one: str, two: str) -> bool:
+    """Whether some view has a model learn from one of two splits and judged on the other.
+
+    Altered copies are never judged, and come and go with the fold that they are of.
+    """
+    copies = [is_of_folds(name) and not is_fold(name) for name in (one, two)]
+    return not all(copies) and extra_of(one) != two and extra_of(two) != one
 
 
 def members(names: Iterable[str], fold: int) -> dict[str, list[str]]:
     """The packed splits that make up each split where `fold` is val; altered copies of its rows are in none."""
     names, val = sorted(names), f"fold-{fold}"
-    others = {name: [name] for name in names if not _FOLD.match(name)}
-    train = [name for name in names if _FOLD.match(name) and name not in (val, extra_of(val))]
+    others = {name: [name] for name in names if not is_of_folds(name)}
+    train = [name for name in names if is_of_folds(name) and name not in (val, extra_of(val))]
     return {**others, "val": [val], "train": train}
 
 

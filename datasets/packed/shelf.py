@@ -57,6 +57,7 @@ class Books(Protocol):
 
     def open(self, number: int) -> dict[str, Column]: ...
     def prefetch(self, numbers: Iterable[int]) -> None: ...
+    def interrupt(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -144,11 +145,17 @@ class Shelf:
             if number not in self._opened and number not in self._fetching:
                 self._fetching[number] = self._pool.submit(self._fetched, number)
 
+    def interrupt(self) -> None:
+        """Whoever waits for the network gives up at the next failure, until `close`: a bad one would hold them a whole deadline."""
+        if self._remote:
+            self._ranges.close()
+
     def close(self) -> None:
         """Stop fetching. What is open stays open."""
-        if self._pool is not None:
-            self._ranges.close()  # or a bad network would hold this up for a whole deadline
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        if self._remote:
+            self.interrupt()
+            if self._pool is not None:
+                self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool, self._ranges = None, Ranges(self.url, stats=self._stats)
         self._fetching.clear()
 

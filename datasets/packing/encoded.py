@@ -8,11 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,7 +63,7 @@ def write(
     packing = Packing(source, url, options, columns, leave_out, notes)
     found = _run(packing, jobs, runner or in_threads(workers), progress)
     manifest = _manifest(packing, jobs, found, name=name, packed=packed, seed=seed)
-    store.write_bytes(store.join(url, manifests.NAME), manifest.to_json())
+    writing.finish(url, manifest)
     store.remove(notes)
     return manifest
 
@@ -185,12 +183,9 @@ def _write_index(packing: Packing, split: str, notes: Sequence[Note]) -> Shard:
     }
     schema = writing.arrow_schema(names, packing.source.shape)
     columns, path = _small_columns(packing.source, notes), f"{split}-index.arrow"
-    with tempfile.TemporaryDirectory(prefix="manta-pack-") as folder:
-        local = Path(folder, path)
+    with store.placing(store.join(packing.url, path)) as local:
         batches = writing.record_batches(columns, schema, INDEX_ROWS)
-        shard = writing.write_shard(local, path, batches, schema)
-        store.upload(local, store.join(packing.url, path))
-    return shard
+        return writing.write_shard(local, path, batches, schema)
 
 
 def _content(source: Source, notes: Sequence[Note]) -> str:

@@ -18,7 +18,7 @@ from PIL import Image
 from datasets import order
 from datasets.packed import folds
 from datasets.packing import raw
-from datasets.pictures.decode import Channels, Pixels, Undecodable, decode
+from datasets.pictures.decode import Channels, Pixels, Undecodable, decode, pillow
 from datasets.refusal import Refusal
 from datasets.source import Pictures, Source
 
@@ -57,7 +57,7 @@ class Extra:
 
     def __call__(self, pixels: Pixels, drawn: Sequence[float]) -> Pixels:
         """(H, W, C) -> (h, w, C); `drawn` are two numbers in [0, 1), where a crop lies."""
-        height, width, channels = pixels.shape
+        height, width = pixels.shape[:2]
         if self.kind == "mirror":
             return np.ascontiguousarray(pixels[:, ::-1])
         if self.kind == "crop":
@@ -67,7 +67,7 @@ class Extra:
                 for place, free in zip(drawn, (height - tall, width - wide), strict=True)
             )
             return np.ascontiguousarray(pixels[top : top + tall, left : left + wide])
-        picture = Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels)
+        picture = pillow(pixels)
         turned = picture.rotate(self.amount, Image.Resampling.BILINEAR)
         return np.asarray(turned).reshape(pixels.shape)
 
@@ -112,7 +112,7 @@ class AlteredPictures:
             return data  # the packer finds that out again, and knows what to do about it
         altered = self.plan.apply(place, pixels)
         file = io.BytesIO()
-        picture = Image.fromarray(altered.squeeze(2) if self.channels == 1 else altered)
+        picture = pillow(altered)
         if data[:4] == b"\x89PNG":
             picture.save(file, "PNG")
         else:

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
-import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -90,13 +88,13 @@ class Packing:
             if held:
                 yield self._batch(held, schema)
 
-        with tempfile.TemporaryDirectory(prefix="manta-pack-") as folder:
-            local = Path(folder, job.path)
+        target = store.join(self.url, job.path)
+        with store.placing(target) as local:
             shard = writing.write_shard(local, job.path, batches(), schema)
             if left_out and not self.leave_out:
                 raise undecodable([(name, reason) for _, name, reason in left_out])
-            if kept:
-                store.upload(local, store.join(self.url, job.path))
+        if not kept:
+            store.remove(target)
         note = {
             "shard": asdict(shard),
             "rows": kept,

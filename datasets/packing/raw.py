@@ -6,6 +6,8 @@ Pictures that have one small size already are taken as they are. Others are cut 
 
 from __future__ import annotations
 
+import math
+import os
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -23,6 +25,7 @@ from datasets.pictures import decode
 from datasets.pictures.decode import Channels, Pixels, Undecodable
 from datasets.progress import Progress
 from datasets.refusal import Refusal
+from datasets.remote import explained
 from datasets.source import Source
 
 SMALL = 64  # pixels a side: pictures of one size up to this are stored raw without being asked
@@ -98,7 +101,10 @@ def of_one_size(
 
 def memory(shape: tuple[int, ...]) -> Pixels:
     """Bytes of a temporary file without a name: the system writes them out where memory is short, and nothing stays."""
-    with tempfile.TemporaryFile(prefix="manta-pack-") as file:
+    folder = tempfile.gettempdir()
+    with explained("written", folder), tempfile.TemporaryFile(prefix="manta-") as file:
+        # On a full disk this is an error, and writing into what is mapped the end of the process.
+        os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape)))
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
 
@@ -110,7 +116,7 @@ def fitted(pixels: Pixels, height: int, width: int) -> Pixels:
     scale = min(tall / height, broad / width)
     top, left = (tall - height * scale) / 2, (broad - width * scale) / 2
     box = (left, top, left + width * scale, top + height * scale)
-    picture = Image.fromarray(pixels.squeeze(2) if channels == 1 else pixels)
+    picture = decode.pillow(pixels)
     small = picture.resize((width, height), Image.Resampling.BILINEAR, box=box)
     return np.asarray(small).reshape(height, width, channels)
 

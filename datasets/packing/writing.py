@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,17 +95,39 @@ def write(
         packed={**packed, **known, "row_order": {"shuffled_by_seed": seed}},
         digest=manifests.digest(kind, codec, shape, types, classes, written, mean, std),
     )
-    store.write_bytes(store.join(url, manifests.NAME), manifest.to_json())
+    finish(url, manifest)
     return manifest
 
 
+def finish(url: str, manifest: Manifest) -> None:
+    """The set is there from here on; what killed packers left in its folder goes."""
+    store.write_bytes(store.join(url, manifests.NAME), manifest.to_json())
+    store.sweep(url, deep=False)
+
+
 def refuse_occupied(url: str) -> None:
-    if store.exists(store.join(url, manifests.NAME)):
+    """Refuse a place that is none, holds a packed set, or holds what no packing left there."""
+    if not url.strip() or url.startswith(("http://", "https://")):
+        raise Refusal(
+            "is no place that can be written to" if url.strip() else "names no place",
+            path=url or "URL",
+            value=url,
+            remedy="name a folder, or s3://bucket/set",
+        )
+    found = store.names(url)
+    if manifests.NAME in found:
         raise Refusal(
             "there is a packed data set here already",
             path=url,
             value=url,
             remedy="choose another folder or remove this one",
+        )
+    if others := [name for name in found if not name.endswith(".arrow")]:
+        raise Refusal(
+            f"holds other things, '{others[0]}' among them",
+            path=url,
+            value=others[0],
+            remedy="name an empty or a new folder",
         )
 
 
@@ -117,15 +138,12 @@ def _write_shards(
     batch_rows = max(1, min(BATCH_ROWS, BATCH_BYTES // row_bytes))
     # An Arrow message adds under 2 KiB of metadata and padding to its columns.
     shard_rows = batch_rows * max(1, shard_bytes // (batch_rows * row_bytes + 2048))
-    with tempfile.TemporaryDirectory(prefix="manta-pack-") as folder:
-        for number, start in enumerate(range(0, len(rows), shard_rows)):
-            path = f"{split}-{number:05}.arrow"
-            local = Path(folder, path)
-            part = rows.cut(start, start + shard_rows)
+    for number, start in enumerate(range(0, len(rows), shard_rows)):
+        path = f"{split}-{number:05}.arrow"
+        part = rows.cut(start, start + shard_rows)
+        with store.placing(store.join(url, path)) as local:
             shard = write_shard(local, path, record_batches(part, schema, batch_rows), schema)
-            store.upload(local, store.join(url, path))
-            local.unlink()
-            yield shard
+        yield shard
 
 
 def write_shard(

@@ -73,6 +73,13 @@ def _eight_bits(picture: Image) -> Pixels:
     return (np.asarray(picture).astype(np.uint16) >> 8).astype(np.uint8)
 
 
+def pillow(pixels: Pixels) -> Image:
+    """(H, W, C) as Pillow has it."""
+    from PIL import Image
+
+    return Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+
+
 def show(
     data: Bytes,
     box: Box,

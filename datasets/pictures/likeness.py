@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from datasets.pictures.decode import Pixels
+from datasets.pictures.decode import Pixels, pillow
 
 SIDE = 32  # pixels; a smaller picture is too like others of its kind for any of this
 COPY_SIDE = 16
@@ -31,7 +31,7 @@ def reduced(pixels: Pixels) -> NDArray[np.uint8]:
     """(H, W, C) uint8 -> (32, 32) gray."""
     from PIL import Image
 
-    picture = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+    picture = pillow(pixels)
     small = picture.resize((SIDE, SIDE), Image.Resampling.BOX, reducing_gap=2.0)
     return np.asarray(small.convert("L"))
 

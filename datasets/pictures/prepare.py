@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from datasets.pictures import tiles as tiling
-from datasets.pictures.decode import Channels, Pixels, decode, size
+from datasets.pictures.decode import Channels, Pixels, decode, pillow, size
 from datasets.pictures.tiles import Offsets
 from datasets.refusal import Refusal
 
@@ -122,7 +122,7 @@ def _smaller(pixels: Pixels, options: Options) -> bytes | None:
     if scale >= 1:
         return None
     wanted = (max(1, round(width * scale)), max(1, round(height * scale)))
-    picture = Image.fromarray(pixels.squeeze()).resize(wanted, Image.Resampling.BILINEAR)
+    picture = pillow(pixels).resize(wanted, Image.Resampling.BILINEAR)
     file = io.BytesIO()
     mcu = 8 if picture.mode == "L" else 16
     interval = tiling.best_interval(wanted[0], mcu) if options.tile is not False else 0

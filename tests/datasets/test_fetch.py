@@ -122,6 +122,19 @@ def test_fsspec_is_retried_in_small_pieces(
     assert faults.gets == ["bytes=0-2097151", "bytes=0-1048575", "bytes=1048576-2097151"]
 
 
+def test_a_person_hears_of_silence_and_not_of_a_hiccup(
+    bucket: str, faults: Faults, caplog: pytest.LogCaptureFixture
+) -> None:
+    faults.plan = ["503 SlowDown"] * 2
+    remote = ranges(bucket)
+    assert remote.read(NAME, 0, 10) == DATA[:10] and "nothing has come" not in caplog.text
+    faults.always = "503 SlowDown"
+    with pytest.raises(Refusal):
+        remote.read(NAME, 0, 10)
+    heard = [line for line in caplog.messages if "nothing has come" in line]
+    assert 3 <= len(heard) <= 6 and "503 SlowDown), giving up at 60" in heard[-1]
+
+
 def test_the_deadline_counts_from_the_last_progress(bucket: str, faults: Faults) -> None:
     remote = ranges(bucket, deadline=30.0)
     faults.always = "503 SlowDown"

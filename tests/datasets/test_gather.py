@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from datasets import frames, shards, store, transforms
+from datasets.gather import Ahead, Order
 from datasets.order import Plan
 from datasets.packing import encoded
 from datasets.pictures import prepare
@@ -207,3 +209,34 @@ def test_a_set_too_large_to_be_permuted_whole(
     for step, batch in enumerate(whole):
         assert torch.equal(torch.cat([rank[step]["image"] for rank in ranks]), batch["image"])
     assert same(train(pictures, start=2), whole[2:])
+
+
+class OneIsBad:
+    """Rows of which the first is bad, and the others come when nobody is interested any more."""
+
+    shape = (4, 4, 3)
+
+    def __init__(self) -> None:
+        self.waiting, self.interrupted = threading.Barrier(2), threading.Event()
+
+    def prefetch(self, rows: np.ndarray) -> None:
+        pass
+
+    def take(self, rows: np.ndarray, frames: Sequence[int], out: Sequence[torch.Tensor]) -> dict:
+        self.waiting.wait(30)
+        if 0 in rows:
+            raise Refusal("it is bad", path="row 0")
+        assert self.interrupted.wait(30), "waited for to its end"
+        return {"id": rows}
+
+    def interrupt(self) -> None:
+        self.interrupted.set()
+
+    def close(self) -> None:
+        assert self.interrupted.is_set()
+
+
+def test_after_a_refusal_nobody_waits_for_the_other_threads_rows() -> None:
+    orders = [Order(np.arange(start, start + 8), [], 0, 0) for start in (0, 8)]
+    with pytest.raises(Refusal, match="it is bad"):
+        list(Ahead(OneIsBad(), threads=2).batches(orders))

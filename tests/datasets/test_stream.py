@@ -12,6 +12,7 @@ from datasets import order, transforms
 from datasets.batch import Batch
 from datasets.order import Plan
 from datasets.refusal import Refusal
+from datasets.sampling.samplers import Shuffled
 from datasets.shards import Dataset
 from datasets.source import Source
 from datasets.stream import EvalStream, TrainStream, View
@@ -167,3 +168,14 @@ def test_a_damaged_shard_stops_the_stream_before_it_starts(packed: Dataset) -> N
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(Refusal, match="train-00000.arrow: shard has"):
         shuffled(packed, Plan(1797, 64, 64), seed=0)
+
+
+def test_mistakes_of_code_are_told_at_once(packed: Dataset) -> None:
+    with pytest.raises(ValueError, match="rank 3 is not one of 3"):
+        EvalStream(packed, "test", batch=4, rank=3, world=3)
+    with pytest.raises(ValueError, match="views=0"):
+        View(views=0)
+    sampler = Shuffled(packed.manifest.split("train"), Plan(1797, 64, 64))
+    other = TrainStream(packed, "test", sampler=sampler, seed=0)
+    with pytest.raises(ValueError, match="the sampler is of another split: row"):
+        list(other.epoch(0, 0))

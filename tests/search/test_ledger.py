@@ -61,7 +61,7 @@ def test_each_sample_is_used_once_an_epoch_through_interruptions(
 def test_it_says_what_was_shown(whole: Run) -> None:
     proof = prove(whole)
     dropped = 1259 % 64
-    told = f"1216 samples in each, {dropped} dropped by the tail; every sample at most once"
+    told = f"3 whole epochs, 1216 samples in each, {dropped} dropped by the tail; every sample at most once"
     assert told in str(proof)
     rows = read(whole)
     assert rows["correct"].notna().all() and (rows["loss"] > 0).all()
@@ -162,6 +162,20 @@ def test_what_is_not_so_is_found(
     harm(run)
     proof = prove(Run.open(run.url))
     assert not proof.holds and any(words in found for found in proof.violations), proof.violations
+
+
+def test_an_epoch_that_was_begun_is_not_a_whole_one(digits: Recipe, tmp_path: Path) -> None:
+    asked = recipe(digits, "phases.0.epochs=2")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text(asked.yaml())
+    going = fit(asked, Local(torch.device("cpu"), str(tmp_path / "run")))
+    while next(going).step < 24:
+        pass
+    going.send("stop")
+    proof = prove(Run.open(str(tmp_path / "run")))
+    assert proof.holds, proof.violations
+    assert "1 whole epoch, 1216 samples in each" in str(proof)
+    assert "5 of 19 steps of epoch 2 of phase 0" in str(proof)
 
 
 def test_the_command_line_proves_and_refuses(whole: Run, digits: Recipe, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def _draw(pictures_BCHW: Tensor) -> Drawing:
     drawing = Drawing(figsize=(5, 5), layout="constrained")
     for index, picture in enumerate(pictures_BCHW.permute(0, 2, 3, 1).numpy()):
         axes = drawing.add_subplot(columns, columns, index + 1)
-        axes.imshow(picture.squeeze(), cmap="gray", vmin=0, vmax=1)
+        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
         axes.axis("off")
     return drawing
 
