@@ -88,6 +88,12 @@ def verb(
 def pack(
     source: Annotated[str, typer.Argument(help="a source, as name or name:path")],
     url: Annotated[str, typer.Argument(help="a folder, local or s3://")],
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="more arguments of the source, as image=path label=kind", metavar="[NAME=VALUE]..."
+        ),
+    ] = None,
     val: Annotated[
         float | None,
         typer.Option(
@@ -147,9 +153,7 @@ def pack(
     from datasets.progress import shown
     from trainers.part import SourcePart
 
-    part = SourcePart.model_validate(source)
-    arguments = part.checked("source")
-    name = arguments.pop("name")
+    name, arguments = SourcePart.said(source, given or ())
     _not_both("--folds", folds, "--val", val)
     _not_both("--raw", raw, "--no-raw", no_raw)
     if quality is not None and longest is None and shorter is None:

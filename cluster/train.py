@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
@@ -16,7 +15,7 @@ from cluster import workers
 from cluster.environment import environment
 from cluster.lock import Lock
 from cluster.session import STOP, Local, choose_device, set_threads, stopping_on_signals
-from datasets import order, pack, progress, store, stream
+from datasets import figures, order, pack, progress, store, stream
 from datasets.card import card, examples
 from datasets.order import Plan
 from datasets.packed import leaks
@@ -208,9 +207,8 @@ def _draw_examples(folder: str, dataset: Dataset) -> None:
     """A sheet of training pictures for the report: drawn at the end, so that no step waits for it."""
     sheet = examples(dataset)
     if sheet:
-        picture = io.BytesIO()
-        sheet.savefig(picture, format="png", dpi=110)
-        store.write_bytes(store.join(folder, "figures", "data_examples.png"), picture.getvalue())
+        picture = figures.png(sheet, dpi=110)
+        store.write_bytes(store.join(folder, "figures", "data_examples.png"), picture)
 
 
 def _open_folder(

@@ -224,7 +224,7 @@ def _classes_of(other: Manifest, first: Manifest, number: int) -> Integers | Non
     for name in other.classes:
         if name not in first.classes:
             raise Refusal(
-                f"set {number} ('{other.name}') has a class '{name}', which the first ('{first.name}') has not",
+                f"{_said(other)} has a class '{name}', which the first, {_said(first)}, has not",
                 path=f"data.mixture.{number}",
                 value=name,
                 remedy="put the set with all classes first",
@@ -232,12 +232,19 @@ def _classes_of(other: Manifest, first: Manifest, number: int) -> Integers | Non
     return np.array([first.classes.index(name) for name in other.classes], np.int64)
 
 
+def _said(manifest: Manifest) -> str:
+    """A set as people know it: two of one kind of source have one name."""
+    arguments = manifest.packed.get("args")
+    path = arguments.get("path") if isinstance(arguments, dict) else None
+    return f"'{manifest.name}' of {path}" if path else f"'{manifest.name}'"
+
+
 def _check_alike(first: Manifest, other: Manifest, path: str) -> None:
     for what in ("kind", "codec", "shape"):
         mine, theirs = getattr(first, what), getattr(other, what)
         if mine != theirs:
             raise Refusal(
-                f"'{other.name}' has {what} {theirs}, '{first.name}' has {mine}: one batch cannot hold both",
+                f"{_said(other)} has {what} {theirs}, {_said(first)} has {mine}: one batch cannot hold both",
                 path=path,
                 value=str(theirs),
                 remedy="pack one of them like the other",

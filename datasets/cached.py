@@ -56,6 +56,8 @@ def ensure(
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     folder = store.cache_folder() / "packed" / f"{source}-{key}"
     if not (folder / manifests.NAME).exists():
+        with explained("written", f"MANTA_CACHE ({store.cache_folder()})"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = folder.parent / f"{store.TEMPORARY}{uuid.uuid4().hex}"
         try:
             workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
@@ -65,7 +67,8 @@ def ensure(
                 pack.pack(source, args, str(temporary), splits=fractions, **told)
             _publish(temporary, folder)
         finally:
-            store.remove(str(temporary))
+            with suppress(Refusal):  # what went wrong before says more
+                store.remove(str(temporary))
     return str(folder)
 
 

@@ -81,7 +81,7 @@ def pack(
     that do not decode are a Refusal unless they are left out. Raises Refusal for a bad source,
     argument or fraction, and where `url` cannot be written.
     """
-    altered = [Extra.parse(words) for words in extras]
+    altered = Extra.all_of(extras)
     door, complete = door_of(source_name, args)
     writing.refuse_occupied(url)
     source = door(**complete)

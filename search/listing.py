@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.run import Run
+from datasets import figures
 from datasets.refusal import Refusal
 from search import results
 from search.terminal import table
@@ -41,7 +42,7 @@ def compared(urls: Sequence[str], *, width: int) -> tuple[dict[str, Any], list[R
         )
     found = results.compare([Run.open(url) for url in urls])
     picture = Path(tempfile.mkdtemp(prefix="manta-compare-"), "curves.png")
-    found.figure().savefig(picture, dpi=150)
+    picture.write_bytes(figures.png(found.figure()))
     tree = {
         "differences": json.loads(found.differences.to_json(orient="index")),
         "scores": json.loads(found.scores.to_json(orient="index")),

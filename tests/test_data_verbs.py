@@ -15,6 +15,7 @@ from typer.main import get_command
 import launch
 from datasets import pack, shards
 from tests.commands import cli
+from tests.datasets.test_raw import folder, small
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +111,21 @@ def test_mistakes_are_one_line(digits: Path, tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-1000])
     assert str(shard) in cli("data", "card", copy).err
     assert not (copy / "card.html").exists()
+
+
+def test_arguments_of_a_source_go_behind_the_place(tmp_path: Path) -> None:
+    root = folder(tmp_path / "photos", [small(n) for n in range(20)])
+    names = sorted(path.relative_to(tmp_path) for path in root.rglob("*.jpg"))
+    rows = [f"{name},{name.parent.name}" for name in names]
+    (tmp_path / "list.csv").write_text("\n".join(["file,kind", *rows]))
+    source = f"listed:{tmp_path}/list.csv"
+    said = cli("pack", source, tmp_path / "set", "image=file", "label=kind", "--json")
+    assert sum(json.loads(said.out)["rows"].values()) == 20, said.err
+    for words, told in (
+        ((), "say which with image=NAME behind `pack SOURCE URL`"),
+        (("image=file", "lable=kind"), "source.lable: unknown key 'lable' -- did you mean 'label'"),
+        (("image",), "is not dotted.path=value"),
+        (("name=digits",), "the source is named already"),
+    ):
+        said = cli("pack", source, tmp_path / "other", *words)
+        assert (said.code, said.err.count("\n")) == (2, 1) and told in said.err, said.err

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,8 +21,6 @@ from trainers.task import Evaluator, Task
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,16 +207,10 @@ def _check_fit(recipe: Recipe, index: int) -> None:
 
 
 def _check_columns(recipe: Recipe, index: int, manifest: Manifest) -> None:
-    """Refuse a task that reads what the data do not hold; warn of views that it does not look at."""
+    """Refuse a task that reads what the data do not hold."""
     task, views = recipe.phases[index].task, recipe.phase_data(index).train.views or 1
-    needs = set(rooms.door("tasks", task.name).constants.get("NEEDS", ()))
     shown = {picture(view) for view in range(1, views)}
-    if unseen := sorted(shown - needs):
-        logger.warning(
-            "task '%s' does not look at %s: data.train.views=%d only costs time",
-            *(task.name, ", ".join(unseen), views),
-        )
-    missing = needs - shown - set(manifest.columns)
+    missing = needs(task.name) - shown - set(manifest.columns)
     if missing:
         raise Refusal(
             f"task '{task.name}' reads {', '.join(sorted(missing))}, "
@@ -230,12 +221,15 @@ def _check_columns(recipe: Recipe, index: int, manifest: Manifest) -> None:
         )
 
 
+def needs(task: str) -> set[str]:
+    """The columns, or views, that a task reads."""
+    return set(rooms.door("tasks", task).constants.get("NEEDS", ()))
+
+
 def _check_classes(recipe: Recipe, index: int, manifest: Manifest) -> None:
     """Refuse to tell one class apart."""
     task = recipe.phases[index].task
-    if len(manifest.classes) == 1 and "label" in rooms.door("tasks", task.name).constants.get(
-        "NEEDS", ()
-    ):
+    if len(manifest.classes) == 1 and "label" in needs(task.name):
         raise Refusal(
             f"'{manifest.name}' has one class, '{manifest.classes[0]}': there is nothing to tell apart",
             path="data",

@@ -88,6 +88,13 @@ def mixing(recipe: Recipe, index: int, shape: Shape) -> Mixing | None:
             value=[part.name for part in parts],
             remedy="set data.train.mix=[]",
         )
+    if recipe.phase_data(index).batch < 2:
+        raise Refusal(
+            "a batch of one sample has no other to be mixed with",
+            path="data.batch",
+            value=1,
+            remedy="use data.batch=2 or more, or set data.train.mix=[]",
+        )
     mixers = [rooms.door("mixers", part.name).build({}, part.arguments) for part in parts]
     return Mixing(mixers, len(shape.classes))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from functools import cache
 from typing import NamedTuple
 
@@ -26,6 +27,14 @@ NOT_OF_A_PICTURE = {
     "SanitizeKeyPoints", "SetClampingMode", "Transform", "UniformTemporalSubsample", "GaussianNoise",
     "PILToTensor", "ToImage", "ToPILImage", "ToPureTensor", "ToTensor",
 }  # fmt: skip
+
+INSTEAD = {
+    **dict.fromkeys(("CutMix", "MixUp"), "use data.train.mix=[cutmix, mixup]"),
+    **dict.fromkeys(
+        ("Normalize", "ToDtype", "ToImage", "ToTensor", "ConvertImageDtype", "PILToTensor"),
+        "leave it out: pictures become numbers on the device, by data.mean and data.std",
+    ),
+}
 
 
 class Arguments(NamedTuple):
@@ -57,15 +66,24 @@ def v2() -> dict[str, Arguments]:
 
 def check_v2(name: str, arguments: Mapping[str, object], path: str) -> None:
     """Refuse a name that torchvision does not have, and arguments that are not its own."""
-    if name not in v2():
-        other = name.removeprefix(V2) in NOT_OF_A_PICTURE
+    plain = name.removeprefix(V2)
+    if plain in NOT_OF_A_PICTURE:
         raise Refusal(
-            f"'{name}' is no transform of one picture"
-            if other
-            else f"torchvision has no transform '{name}'",
+            f"'{name}' is no transform of one picture of bytes",
             path=path,
             value=name,
-            remedy=nearest(name, v2(), "torchvision.transforms.v2 documents them"),
+            remedy=INSTEAD.get(plain, "torchvision.transforms.v2 documents those that are"),
+        )
+    if name not in v2():
+        # Compared without what all of them begin with.
+        close = get_close_matches(plain, [known.removeprefix(V2) for known in v2()], n=1)
+        raise Refusal(
+            f"torchvision has no transform '{plain}'",
+            path=path,
+            value=name,
+            remedy=f"did you mean '{V2}{close[0]}'?"
+            if close
+            else "torchvision.transforms.v2 documents them",
         )
     known, required = v2()[name]
     for key in arguments:

@@ -14,6 +14,7 @@ from datasets.refusal import Refusal, nearest
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$"
 SCORE = r"^(val|test)/[a-z0-9_]+$"
 DEVICE = r"^(auto|cpu|mps|cuda(:\d+)?)$"
+ORIGINS = ("data.source", "data.url", "data.mixture")  # one takes another's place
 PATTERNS = {
     NAME: "a letter or digit, then up to 79 letters, digits, '_', '.' or '-'",
     SCORE: "a score such as val/accuracy",
@@ -94,7 +95,7 @@ def change(
 ) -> None:
     """Set one dotted path. A part that gets another name keeps only `own_keys`, those that are not its former self's."""
     keys = path.split(".")
-    if path in ("data.source", "data.url", "data.mixture") and value is not None:
+    if path in ORIGINS and value is not None:
         tree["data"].update(source=None, url=None, mixture=None)
     if keys[-1] == "name" and len(keys) > 1:
         part = _find(tree, keys[:-1], path)

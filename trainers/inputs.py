@@ -37,8 +37,9 @@ class Inputs:
         if len(mean) not in (1, channels) or len(mean) != len(std):
             raise Refusal(
                 f"mean and std need one value or {channels}, not {len(mean)} and {len(std)}",
-                path="data.mean",
-                value=mean,
+                path="data.mean" if len(mean) not in (1, channels) else "data.std",
+                value=mean if len(mean) not in (1, channels) else std,
+                remedy="give as many of each",
             )
         self.channels, self.size, self.device = channels, size, torch.device(device)
         mean_C, std_C = torch.tensor(mean), torch.tensor(std)

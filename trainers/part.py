@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from datasets.foreign.spec import PYTHON, V2
 from datasets.refusal import Refusal, nearest
 from trainers import foreign, library, rooms
+from trainers.grammar import pairs, refusal
 
 
 class Frozen(BaseModel):
@@ -222,6 +230,22 @@ class SourcePart(Part):
             name, _, path = value.partition(":")
             return {"name": name, "path": path}
         return value
+
+    @classmethod
+    def said(cls, words: str, more: Iterable[str]) -> tuple[str, dict[str, Any]]:
+        """The name and arguments of a source that is said in words: `listed:/my/list.csv`, and `image=path`, ...
+
+        Raises Refusal for an unknown name or argument.
+        """
+        named, given = cls.model_validate(words), dict(pairs(more))
+        if "name" in given:
+            raise Refusal("the source is named already", path="name", value=given["name"])
+        try:
+            part = cls.model_validate(named.model_dump() | given)
+            arguments = part.checked("source")
+        except ValidationError as error:
+            raise refusal(error, rooms.door(cls.room, named.name).schema, "source") from None
+        return arguments.pop("name"), arguments
 
     @classmethod
     def _bare_names(cls) -> list[dict[str, Any]]:

@@ -24,7 +24,7 @@ from datasets.ranges import Rate
 from datasets.refusal import Refusal, nearest
 from trainers import rooms
 from trainers.data import Data, PhaseData
-from trainers.grammar import DEVICE, NAME, SCORE, assign, change, pairs, read_yaml, refusal
+from trainers.grammar import DEVICE, NAME, ORIGINS, SCORE, assign, change, pairs, read_yaml, refusal
 from trainers.part import (
     Frozen,
     ModelPart,
@@ -186,6 +186,14 @@ class Recipe(Frozen):
         # Names first: they drop the former part's arguments, not those given beside them.
         wanted.sort(key=lambda pair: not pair[0].endswith(".name"))
         tree = self.plain()
+        origins = {path for path, value in wanted if path in ORIGINS and value is not None}
+        if len(origins) > 1:
+            raise Refusal(
+                f"{' and '.join(sorted(origins))} are both said: which of them?",
+                path="data",
+                value=sorted(origins),
+                remedy="say one of them",
+            )
         if any(path == "data.batch" for path, _ in wanted):
             tree["data"]["lanes"] = None if self._default_lanes() else tree["data"]["lanes"]
         for path, value in wanted:

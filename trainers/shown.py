@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import math
 
 import numpy as np
 import torch
 
 from datasets import stream
+from datasets.batch import picture
 from datasets.foreign.pool import Foreign, Workers
 from datasets.foreign.spec import PYTHON, V2, Spec
 from datasets.packed.manifest import Manifest
 from datasets.refusal import Refusal
 from datasets.transforms import Transform
 from trainers import rooms
-from trainers.build import Shape, on_argument
+from trainers.build import Shape, needs, on_argument
 from trainers.data import Data
 from trainers.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 # What is shown of pictures in files where the recipe is silent: when judged, when learnt from.
 FRAMES = ("center", "random_resized_crop")
@@ -42,11 +46,21 @@ def check(recipe: Recipe, manifest: Manifest, shape: Shape) -> None:
     """Raises Refusal for a frame of pixels that have none, and where a foreign transform fails on a picture of the data's shape."""
     _check_frames(recipe, manifest)
     for index in range(len(recipe.phases)):
+        _warn_of_views(recipe, index)
         for transform in transforms(recipe.phase_data(index), _train_place(recipe, index)):
             if isinstance(transform, Foreign):
                 spec = transform.spec
                 words = json.dumps(spec.arguments, sort_keys=True)
                 _try_transform(spec.name, words, spec.path, shape.stored)
+
+
+def _warn_of_views(recipe: Recipe, index: int) -> None:
+    task, views = recipe.phases[index].task.name, recipe.phase_data(index).train.views or 1
+    if unseen := sorted({picture(view) for view in range(1, views)} - needs(task)):
+        logger.warning(
+            "task '%s' does not look at %s: data.train.views=%d only costs time",
+            *(task, ", ".join(unseen), views),
+        )
 
 
 @functools.cache

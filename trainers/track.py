@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datasets import store
+from datasets import figures, store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -76,9 +76,7 @@ class Track:
 
     def figure(self, name: str, drawing: Figure, step: int) -> None:
         """`figures/<name>.png`, and the same in TensorBoard."""
-        picture = io.BytesIO()
-        drawing.savefig(picture, format="png", dpi=150)
-        self.put(f"figures/{name}.png", picture.getvalue())
+        self.put(f"figures/{name}.png", figures.png(drawing))
         if self.tensorboard:
             self._tensorboard().add_figure(name, drawing, global_step=step)
 

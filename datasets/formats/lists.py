@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from datasets import store
-from datasets.formats import files, trees
+from datasets.formats import files, rows, trees
 from datasets.formats.trees import Tree
-from datasets.refusal import Refusal, nearest
+from datasets.refusal import Refusal
 from datasets.remote import redact
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
@@ -24,8 +24,8 @@ class Row(NamedTuple):
     values: tuple[str, ...]
 
 
-def read(url: str, columns: Sequence[str]) -> list[Row]:
-    """The values of these columns, in their order, of each row.
+def read(url: str, columns: Mapping[str, str]) -> list[Row]:
+    """The values of these columns (role -> column), in their order, of each row.
 
     Raises Refusal for an unknown column, a row that has not as many fields as the header, and an empty value.
     """
@@ -33,21 +33,21 @@ def read(url: str, columns: Sequence[str]) -> list[Row]:
     where = redact(url)
     text = trees.text(store.read_bytes(url), where)
     delimiter = DELIMITERS.get(suffix)
-    rows = list(
+    found = list(
         _delimited(text, delimiter, columns, where) if delimiter else _json(text, columns, where)
     )
-    if not rows:
+    if not found:
         raise Refusal("lists no pictures", path=where, remedy="add a line for each picture")
-    for row in rows:
-        for column, value in zip(columns, row.values, strict=True):
+    for row in found:
+        for column, value in zip(columns.values(), row.values, strict=True):
             if not value:
                 raise _refusal(
                     where, row.line, f"has no {column}", value, "fill it in, or remove the line"
                 )
-    return rows
+    return found
 
 
-def pictures(url: str, root: str, rows: Sequence[Row]) -> tuple[Tree, list[str]]:
+def pictures(url: str, root: str, listed: Sequence[Row]) -> tuple[Tree, list[str]]:
     """The files that the first value of each row names, below `root` or else beside the list.
 
     Raises Refusal for a path that leaves that folder, and for one where there is no file.
@@ -55,7 +55,7 @@ def pictures(url: str, root: str, rows: Sequence[Row]) -> tuple[Tree, list[str]]
     beside = url.rpartition("/")[0] or ("/" if url.startswith("/") else ".")
     tree = files.open_tree(root or beside, "listed")
     paths = []
-    for row in rows:
+    for row in listed:
         path = row.values[0].removeprefix("./")
         if path.startswith("/") or ".." in path.split("/") or "\\" in path:
             error = f"has '{path}', which leaves the folder {tree.where}"
@@ -91,11 +91,15 @@ def _suffix(url: str) -> str:
     )
 
 
-def _delimited(text: str, delimiter: str, columns: Sequence[str], where: str) -> Iterator[Row]:
+def _delimited(text: str, delimiter: str, columns: Mapping[str, str], where: str) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         header = next(reader, [])
-        places = [_place(header, column, where) for column in columns]
+        names = [name.strip() for name in header]
+        for role, column in columns.items():
+            if column not in names:
+                raise rows.no_column(role, column, names, where)
+        places = [names.index(column) for column in columns.values()]
         for fields in reader:
             if not fields:
                 continue
@@ -111,16 +115,7 @@ def _delimited(text: str, delimiter: str, columns: Sequence[str], where: str) ->
         ) from error
 
 
-def _place(header: Sequence[str], column: str, where: str) -> int:
-    names = [name.strip() for name in header]
-    if column not in names:
-        raise Refusal(
-            f"has no column '{column}'", path=where, value=column, remedy=nearest(column, names)
-        )
-    return names.index(column)
-
-
-def _json(text: str, columns: Sequence[str], where: str) -> Iterator[Row]:
+def _json(text: str, columns: Mapping[str, str], where: str) -> Iterator[Row]:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
@@ -132,15 +127,15 @@ def _json(text: str, columns: Sequence[str], where: str) -> Iterator[Row]:
             ) from error
         if not isinstance(held, dict):
             raise _refusal(where, number, "is no JSON object", line[:80], "write an object a line")
-        for column in columns:
+        for role, column in columns.items():
             value = held.get(column)
             if column not in held:
-                raise _refusal(where, number, f"has no '{column}'", column, nearest(column, held))
+                raise rows.no_column(role, column, held, f"{where}, line {number}")
             if isinstance(value, bool) or not isinstance(value, str | int):
                 raise _refusal(
                     where, number, f"'{column}' is neither words nor an integer", value, "write one"
                 )
-        yield Row(number, tuple(str(held[column]).strip() for column in columns))
+        yield Row(number, tuple(str(held[column]).strip() for column in columns.values()))
 
 
 def _refusal(where: str, line: int, error: str, value: object, remedy: str) -> Refusal:

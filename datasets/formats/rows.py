@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from datasets.packed.columns import Array
-from datasets.refusal import Refusal
+from datasets.refusal import Refusal, nearest
 from datasets.source import Pictures, Source
 
 # Words for official splits, and what we call them.
@@ -97,6 +97,16 @@ def splits_of(names: Sequence[str]) -> list[str] | None:
                 remedy=f"name it after one of {', '.join(SPLITS)}, or move it away",
             )
     return [split for split in found if split]
+
+
+def no_column(role: str, column: str, known: Iterable[str], where: str) -> Refusal:
+    """What to say where a list or a table has not the column that is to play a role."""
+    return Refusal(
+        f"has no column '{column}'",
+        path=where,
+        value=column,
+        remedy=f"{nearest(column, known)} -- say which with {role}=NAME behind `pack SOURCE URL`, or data.source.{role}=NAME",
+    )
 
 
 def ids_of(paths: Sequence[str]) -> NDArray[np.int64]:

@@ -80,6 +80,8 @@ def of(manifest: Manifest) -> list[Leak]:
 def refuse(manifest: Manifest, allowed: Sequence[str]) -> None:
     """Raises Refusal where splits share pictures, unless the pair is `allowed`, as in ["train/test"]."""
     permitted = {frozenset(pair.split("/")) for pair in allowed}
+    for name in sorted({name for pair in permitted for name in pair}):
+        manifest.split(name, "data.allow_leaks")
     met = [leak for leak in of(manifest) if frozenset(leak.splits.split("/")) not in permitted]
     if met:
         pairs = ", ".join([*allowed, *dict.fromkeys(leak.splits for leak in met)])

@@ -80,12 +80,12 @@ class Manifest:
         """The digest of the set as it lies there, which this may be a view of: what caches know it by."""
         return str(self.packed.get("stored", self.digest))
 
-    def split(self, name: str) -> Split:
-        """Raises Refusal, with the nearest known one, for an unknown split."""
+    def split(self, name: str, said: str = "") -> Split:
+        """Raises Refusal, with the nearest known one, for an unknown split; `said` is where a recipe names it."""
         if name not in self.splits:
             raise Refusal(
                 f"'{self.name}' has no split '{name}'",
-                path=f"data.splits.{name}",
+                path=said or f"data.splits.{name}",
                 value=name,
                 remedy=nearest(name, self.splits),
             )

@@ -34,6 +34,20 @@ class Extra:
     amount: float = 0.0
 
     @classmethod
+    def all_of(cls, listed: Sequence[str]) -> list[Extra]:
+        """As `parse`; Refusal where one is asked for twice, except for crops, which lie elsewhere each time."""
+        found = [cls.parse(words) for words in listed]
+        for number, words in enumerate(listed):
+            if found[number].kind != "crop" and found[number] in found[:number]:
+                raise Refusal(
+                    f"'{words}' is asked for twice, the copies would be the same",
+                    path="--extra",
+                    value=words,
+                    remedy="say it once",
+                )
+        return found
+
+    @classmethod
     def parse(cls, words: str) -> Extra:
         """`rotate:45`, `mirror` or `crop:0.667`; Refusal for anything else."""
         kind, _, number = words.partition(":")

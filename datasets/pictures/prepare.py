@@ -37,7 +37,12 @@ class Options:
         both = self.longest is not None and self.shorter is not None
         _check("longest", self.longest, not both, "give either longest or shorter")
         altered = self.tile or self.longest or self.shorter
-        _check("unchecked", True, self.checked or not altered, "store pictures as they are")
+        _check(
+            "unchecked",
+            True,
+            self.checked or not altered,
+            "leave it out, or tile, longest and shorter: who alters pictures decodes them all",
+        )
         missing = self.tile is True and jpegtran() is None
         _check(
             "tile", True, not missing, "install jpegtran (libjpeg-turbo-progs), or use --no-tile"

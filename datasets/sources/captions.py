@@ -24,7 +24,7 @@ def build(
     url = files.place(path, "captions")
     splits = None
     if lists.is_list(url):
-        found = lists.read(url, [image, caption])
+        found = lists.read(url, {"image": image, "caption": caption})
         tree, paths = lists.pictures(url, root, found)
         captions = [row.values[1] for row in found]
     else:

@@ -18,12 +18,13 @@ def build(
     Raises Refusal for an unknown column, an empty field, and a path that is absent, twice there or outside.
     """
     url = files.place(path, "listed")
-    wanted = [column for column in (image, label, split) if column]
+    roles = {"image": image, "label": label, "split": split}
+    wanted = {role: column for role, column in roles.items() if column}
     found = lists.read(url, wanted)
     tree, paths = lists.pictures(url, root, found)
     columns = dict(zip(wanted, zip(*(row.values for row in found), strict=True), strict=True))
-    classes, labels = rows.numbered(columns[label]) if label else ((), None)
-    splits = [SPLITS.get(word.lower(), word) for word in columns[split]] if split else None
+    classes, labels = rows.numbered(columns["label"]) if label else ((), None)
+    splits = [SPLITS.get(word.lower(), word) for word in columns["split"]] if split else None
     return rows.picture_source(
         "listed", tree.pictures(paths), paths, labels=labels, classes=classes, splits=splits
     )

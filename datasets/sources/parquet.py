@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 from datasets import store
 from datasets.formats import files, row_groups, rows
 from datasets.formats.row_groups import ParquetPictures
-from datasets.refusal import Refusal, nearest
+from datasets.refusal import Refusal
 from datasets.remote import redact
 from datasets.source import Source
 
@@ -34,6 +34,7 @@ def build(
     with _hub(path):
         folder, names = files.parts_of(path, "parquet", (".parquet",))
         paths = [row_groups.local_copy(store.join(folder, name)) for name in names]
+    roles = {"image": image, "label": label, "caption": caption}
     where, wanted = redact(folder), [column for column in (label, caption) if column]
     tables: list[pa.Table] = []
     places: list[tuple[int, int, int]] = []
@@ -41,7 +42,7 @@ def build(
         with row_groups.readable(f"{where}/{name}"):
             opened = row_groups.opened(paths[number])
             schema = opened.schema_arrow
-            _check_schema(schema, image, wanted, f"{where}/{name}")
+            _check_schema(schema, roles, f"{where}/{name}")
             tables.append(opened.read(columns=wanted))
             places += row_groups.places(opened, number, name)
     inner = f"{image}.bytes" if pa.types.is_struct(schema.field(image).type) else image
@@ -70,15 +71,11 @@ def _numbered(places: Sequence[tuple[int, int, int]]) -> Iterator[tuple[int, int
         yield file, seen[file]
 
 
-def _check_schema(schema: pa.Schema, image: str, columns: Sequence[str], where: str) -> None:
-    for column in (image, *columns):
-        if schema.get_field_index(column) < 0:
-            raise Refusal(
-                f"has no column '{column}'",
-                path=where,
-                value=column,
-                remedy=nearest(column, schema.names),
-            )
+def _check_schema(schema: pa.Schema, roles: Mapping[str, str], where: str) -> None:
+    for role, column in roles.items():
+        if column and schema.get_field_index(column) < 0:
+            raise rows.no_column(role, column, schema.names, where)
+    image = roles["image"]
     kind = schema.field(image).type
     if pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0:
         kind = kind.field("bytes").type

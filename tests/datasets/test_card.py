@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from datasets import shards, store
-from datasets.card import card, findings, fingerprints, page
+from datasets import figures, pack, shards, store
+from datasets.card import card, examples, findings, fingerprints, page
 from datasets.card.write import write
+from datasets.packed import folds
 from datasets.packing import encoded, splits
 from datasets.pictures.decode import Undecodable
 from datasets.pictures.prepare import Options
@@ -20,6 +23,7 @@ from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from datasets.source import Source
 from tests.datasets.photographs import source as photographs
+from tests.datasets.test_raw import folder, small
 
 NUM = 60
 
@@ -242,3 +246,49 @@ def test_a_remote_set_has_its_card_beside_it(bucket: str) -> None:
     drawn = write(dataset.url, near=6)
     assert drawn.page == f"{bucket}/set/card.html"
     assert b"No picture is in two splits" in store.read_bytes(drawn.page)
+
+
+def test_a_card_of_folds_counts_what_is_left_to_learn_from(tmp_path: Path) -> None:
+    root = folder(tmp_path / "photos", [small(n, (96, 80)) for n in range(40)])
+    options: dict[str, Any] = {"folds": 4, "extras": ("mirror", "rotate:30"), "seed": 0}
+    pack.pack("imagefolder", {"path": str(root)}, str(tmp_path / "set"), splits={}, **options)
+    found = findings.whole(shards.open_dataset(str(tmp_path / "set")))
+    assert found["balance"]["few"] == {}, "15 of each class remain, and not the 5 of a fold"
+    assert found["balance"]["largest_by_smallest"] == 1
+    told = {tile.label: tile.more for tile in page.tiles(found)}
+    assert told["Rows"] == "4 folds 40, their altered copies 80"
+    assert not any(
+        leak["split"].endswith("extra") and leak["in"].endswith("extra")
+        for leak in found["duplicates"]["leaks"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "meets"),
+    [
+        ("train", "val", True),
+        ("fold-0", "fold-1", True),
+        ("fold-0", "fold-1-extra", True),
+        ("test", "fold-1-extra", True),
+        ("fold-1", "fold-1-extra", False),
+        ("fold-0-extra", "fold-1-extra", False),
+    ],
+)
+def test_which_splits_judge_each_other(one: str, two: str, meets: bool) -> None:
+    assert folds.meet(one, two) == folds.meet(two, one) == meets
+
+
+@pytest.mark.parametrize("size", [(1, 1), (9, 1), (1, 9)])
+def test_a_line_of_pixels_is_a_picture(size: tuple[int, int], tmp_path: Path) -> None:
+    pictures = []
+    for number in range(4):
+        file = io.BytesIO()
+        Image.new("RGB", size, (60 * number, 9, 99)).save(file, "PNG")
+        pictures.append(file.getvalue())
+    root = folder(tmp_path / "photos", pictures)
+    pack.pack("imagefolder", {"path": str(root)}, str(tmp_path / "set"), splits={}, seed=0)
+    drawing = examples(shards.open_dataset(str(tmp_path / "set")))
+    assert drawing is not None
+    shown = drawing.axes[0].get_images()[0].get_array()
+    assert shown is not None and shown.shape == (size[1], size[0], 3)
+    assert len(figures.png(drawing)) > 100

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import resource
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from datasets import shards
+from datasets import shards, store
 from datasets.packed.manifest import Manifest
 from datasets.packed.records import Ragged
 from datasets.packing import encoded, splits
@@ -27,7 +30,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     return photographs(tmp_path_factory.mktemp("photographs"), NUM)
 
 
-def pack(source: Source, url: Path, **changes: object) -> Manifest:
+def pack(source: Source, url: Path | str, **changes: object) -> Manifest:
     cut = splits.stratified(source.columns["label"], {"val": 0.2}, 0)
     given: dict[str, object] = {"options": Options(tile=False), "seed": 0, "packed": {}, **changes}
     return encoded.write(str(url), source, cut, name="photographs", **given)  # type: ignore[arg-type]
@@ -202,3 +205,37 @@ def test_unchecked_pictures_are_stored_as_they_are(tmp_path: Path) -> None:
         encoded.write(
             str(tmp_path / "none"), source, splits, name="p", options=options, packed={}, seed=0
         )
+
+
+@pytest.mark.parametrize("remote", [False, True])
+def test_a_full_disk_is_one_refusal_and_leaves_no_set(
+    remote: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """A limit on the size of files stands for the full disk: the same call fails, with another number."""
+    source = photographs(tmp_path / "photographs", 40)
+    target = f"{request.getfixturevalue('bucket')}/set" if remote else str(tmp_path / "set")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        with pytest.raises(Refusal, match="cannot be written: File too large") as caught:
+            pack(source, target)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert caught.value.path in (f"{target}/train-00000.arrow", tempfile.gettempdir())
+    assert not store.exists(f"{target}/manifest.json")
+    pack(source, target)
+    if not remote:
+        assert not [name for name in os.listdir(target) if name.startswith(store.TEMPORARY)]
+
+
+@pytest.mark.parametrize("url", ["", " ", "https://host/set"])
+def test_no_place_is_refused(url: str, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="place"):
+        pack(photographs(tmp_path / "photographs", 4), url)
+
+
+def test_a_folder_with_other_things_is_left_alone(tmp_path: Path) -> None:
+    source = photographs(tmp_path / "photographs", 4)
+    with pytest.raises(Refusal, match="holds other things"):
+        pack(source, tmp_path)
+    assert os.listdir(tmp_path) == ["photographs"]

@@ -145,3 +145,9 @@ def test_unknown_alterations_are_refused(words: str) -> None:
 def test_a_table_has_none(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="is a table"):
         pack.pack("curve", {}, str(tmp_path / "x"), splits={}, seed=0, extras=["mirror"])
+
+
+def test_the_same_copy_twice_is_refused_but_for_crops() -> None:
+    with pytest.raises(Refusal, match="asked for twice"):
+        Extra.all_of(["mirror", "crop:0.5", "mirror"])
+    assert len(Extra.all_of(["crop:0.5", "crop:0.5", "rotate:30", "rotate:-30"])) == 4

@@ -108,6 +108,9 @@ def test_training_is_refused_unless_the_pair_is_allowed(copied: Source, tmp_path
         leaks.refuse(manifest, ["test/train"])
     assert "3 of test's" not in str(one.value) and "1 of test's" in str(one.value)
     leaks.refuse(manifest, ["train/test", "val/test"])
+    with pytest.raises(Refusal, match="has no split 'text'") as unknown:
+        leaks.refuse(manifest, ["train/test", "val/test", "train/text"])
+    assert unknown.value.path == "data.allow_leaks" and "'test'" in unknown.value.remedy
 
 
 def test_a_list_that_is_none_is_refused(copied: Source, tmp_path: Path) -> None:

@@ -53,7 +53,9 @@ def test_every_public_transform_is_known_or_left_out_on_purpose() -> None:
         ("pad_corp", "", "pad_crop"),
         ({"v2:ColorJitter": {"brightnes": 0.4}}, ".brightnes", "'brightness'"),
         ("v2:GaussianBlur", "", "needs 'kernel_size'"),
-        ("v2:MixUp", "", "no transform of one picture"),
+        ("v2:MixUp", "", "no transform of one picture of bytes -- use data.train.mix"),
+        ("v2:Normalize", "", "by data.mean and data.std"),
+        ("v2:Xyzzy", "", "torchvision.transforms.v2 documents them"),
         ("python:augment", "", "write python:package.module:function"),
         ("python:augment:a.b", "", "write python:package.module:function"),
         ({"v2:Compose": {"transforms": ["flip"]}}, ".transforms.0", "'flip'"),
@@ -161,3 +163,12 @@ def test_pixels_of_one_size_have_no_frame(place: str) -> None:
     with pytest.raises(Refusal, match="pixels of one size") as caught:
         shown.check(framed, feed.dataset(framed.data).manifest, SHAPE)
     assert caught.value.path == f"{place}.frame"
+
+
+def test_views_that_no_task_looks_at_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    manifest = feed.dataset(recipe().data).manifest
+    for views, told in ((1, 0), (3, 1)):
+        caplog.clear()
+        shown.check(recipe(**{"data.train.views": views}), manifest, SHAPE)
+        assert [record.levelname for record in caplog.records] == ["WARNING"] * told
+    assert "'classify' does not look at image_2, image_3" in caplog.text

@@ -108,7 +108,7 @@ def test_a_table_is_only_moved() -> None:
         ({"stored": 3, "channels": 1}, "model"),
         ({"stored": 4, "channels": 3}, "model"),
         ({"mean": [0.1, 0.2], "std": [0.1, 0.2]}, "data.mean"),
-        ({"mean": [0.1, 0.2, 0.3], "std": [0.1]}, "data.mean"),
+        ({"mean": [0.1, 0.2, 0.3], "std": [0.1]}, "data.std"),
     ],
 )
 def test_what_does_not_fit_is_refused(fields: dict[str, object], path: str) -> None:

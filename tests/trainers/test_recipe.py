@@ -392,3 +392,10 @@ def test_identity_is_of_the_content(plain: Recipe) -> None:
     assert plain.override("keep.mode=max", "data.tail=drop").identity(DIGEST) == plain.identity(
         DIGEST
     )
+
+
+def test_two_origins_of_the_data_in_one_breath_are_refused(digits: Recipe) -> None:
+    with pytest.raises(Refusal, match="data.mixture and data.url are both said"):
+        digits.override("data.mixture=[{url: /a}, {url: /b}]", "data.url=/c")
+    assert digits.override("data.url=/c", "data.source=null").data.url == "/c"
+    assert digits.override("data.url=/c").override("data.source=curve").data.url is None

@@ -200,3 +200,11 @@ def test_an_archive_pushed_out_of_the_cache_while_it_is_read(
 
     monkeypatch.setattr(os, "pread", after_the_others)
     assert tars.read_range(str(tmp_path / "one.tar"), 300, 600) == b"one" * 200
+
+
+def test_the_root_of_a_tar_is_no_folder(tmp_path: Path, picture: Picture) -> None:
+    """As `tar -C folder .` writes it."""
+    members = [(info("./", tarfile.DIRTYPE), b""), (info("./a", tarfile.DIRTYPE), b"")]
+    packed = tar_of(tmp_path / "x.tar", *members, (info("./a/1.jpg"), picture(1)))
+    tree = files.open_tree(str(packed), "imagefolder")
+    assert tree.names == ("a/1.jpg",) and tree.empty == ()

@@ -194,3 +194,21 @@ def test_a_picture_that_goes_away_is_named(fill: Fill, picture: Picture) -> None
 def test_rows_are_int64(fill: Fill, picture: Picture) -> None:
     source = imagefolder.build(path=str(fill({"a/1.jpg": picture(1)})))
     assert source.columns["id"].dtype == source.columns["label"].dtype == np.int64
+
+
+@pytest.mark.parametrize("name", ["", "x.zip", "x.tar.gz"])
+@pytest.mark.parametrize("split", ["", "train/"])
+def test_one_folder_around_all_is_looked_into_whatever_lies_beside(
+    name: str, split: str, fill: Fill, archive: Fill, picture: Picture
+) -> None:
+    own = {f"{split}{label}/{n}.jpg": picture(n) for n, label in enumerate("abab")}
+    own |= (
+        {f"test/{label}/{n}.jpg": picture(n) for n, label in enumerate("ab", 10)} if split else {}
+    )
+    wrapped = {f"photos/{path}": data for path, data in own.items()}
+    wrapped |= {"photos/README.txt": b"hello", "LICENSE": b"free"}
+    plain = imagefolder.build(path=str(fill(own, "plain")))
+    found = imagefolder.build(path=str(archive(wrapped, name) if name else fill(wrapped, "around")))
+    assert found.classes == plain.classes == ("a", "b")
+    assert found.columns["id"].tolist() == plain.columns["id"].tolist()
+    assert (found.splits is None) == (plain.splits is None) == (not split)

@@ -98,7 +98,7 @@ def test_pictures_may_be_elsewhere(
         ("list.csv", "image,label\n3.jpg,a\n./3.jpg,b\n", "comes 2 times"),
         ("list.csv", b"image,label\n\xff,a\n", "not UTF-8"),
         ("list.txt", "image,label\n3.jpg,a\n", "is no list of pictures"),
-        ("list.jsonl", '{"image": "3.jpg"}\n', "line 1 has no 'label'"),
+        ("list.jsonl", '{"image": "3.jpg"}\n', "line 1: has no column 'label'"),
         ("list.jsonl", '{"image": "3.jpg", "label": null}\n', "neither words nor an integer"),
         ("list.jsonl", '{"image": ["3.jpg"], "label": 1}\n', "neither words nor an integer"),
         ("list.jsonl", '{"image": "3.jpg"\n', "line 1 is no JSON"),
