@@ -29,6 +29,8 @@ from trainers.progress import Bar
 from trainers.recipe import Recipe
 from trainers.stage import length
 
+IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for what `ray job submit` starts
+
 
 @dataclass(frozen=True)
 class Place:
@@ -108,18 +110,23 @@ def _free(url: str) -> str:
 
 
 def choose_place(recipe: Recipe) -> Place:
-    """This process, or Ray workers where the recipe asks for more than one (or for Ray by `auto` on several GPUs)."""
+    """This process, or Ray workers: where the recipe asks for more than one (by `auto`, on several GPUs), and in a job.
+
+    A job's own process is on the head, which may have no GPU and no core to spare.
+    """
     scale = recipe.scale
+    elsewhere = IN_A_JOB in os.environ or os.environ.get("MANTA_PLACE") == "ray"
     if scale.workers == "auto":
         gpus = 0 if scale.device in ("cpu", "mps") else workers.num_gpus()
-        if gpus <= 1:
+        if gpus > 1 or (gpus and elsewhere):
+            return Place(gpus, torch.device("cuda"), ray=True)
+        if not elsewhere:
             return Place(1, choose_device(scale), ray=False)
-        return Place(gpus, torch.device("cuda"), ray=True)
-    # A test or a cluster may want even one worker to be Ray's.
-    if scale.workers > 1 or os.environ.get("MANTA_PLACE") == "ray":
+    num_workers = 1 if scale.workers == "auto" else scale.workers
+    if num_workers > 1 or elsewhere:
         device = workers.device_type(scale)
-        workers.check(scale.workers, device)
-        return Place(scale.workers, device, ray=True)
+        workers.check(num_workers, device)
+        return Place(num_workers, device, ray=True)
     return Place(1, choose_device(scale), ray=False)
 
 

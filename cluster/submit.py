@@ -1,0 +1,286 @@
+"""`ray job submit` as people want it: what cannot run is refused here, logs are followed through lost connections, the exit code is the job's."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import re
+import shlex
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from cluster.shipping import Cargo
+from datasets import store
+from datasets.refusal import Refusal, nearest
+
+if TYPE_CHECKING:
+    from ray.job_submission import JobSubmissionClient
+
+logger = logging.getLogger(__name__)
+
+VERBS = ("train", "evaluate", "pack")
+ENTRY = "python launch.py"
+RECONNECTS = 30  # of a client that lost the cluster, a few seconds apart, without a new line
+PAUSE_SECONDS = 2.0
+STOP_SECONDS = 120.0
+_SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.I)
+_ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
+
+
+class Jobs:
+    """The jobs of a cluster. Raises Refusal, with the address, where none answers."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self.address = _address(address)
+        self._client = self._connected()
+
+    def submit(self, words: Sequence[str], shipped: Cargo, variables: Mapping[str, str]) -> str:
+        """Ship a checkout and start `launch.py words` there, words that are `planned`; the job's id."""
+        entry = [*ENTRY.split(), *words]
+        with tempfile.TemporaryDirectory(prefix="manta-submit-") as folder:
+            archive = shipped.pack(Path(folder, "checkout.zip"))
+            try:
+                return self._client.submit_job(
+                    entrypoint=shlex.join(entry),
+                    submission_id=f"manta-{words[0]}-{time.strftime('%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
+                    runtime_env={"working_dir": str(archive), "env_vars": {**variables}},
+                )
+            except (RuntimeError, OSError, ValueError) as error:
+                raise self._refused("the job was not taken", error) from error
+
+    def follow(self, job: str) -> Iterator[str]:
+        """The job's output as it comes, from its beginning to its end, through lost connections."""
+        self._known(job)
+        shown, tries = 0, 0
+        while True:
+            seen = 0
+            try:
+                for text in self._tail(job):
+                    fresh = text[max(0, shown - seen) :]
+                    seen += len(text)
+                    if fresh:
+                        shown, tries = seen, 0
+                        yield fresh
+                if self.status(job) in _ENDED:
+                    return
+            except (
+                RuntimeError,
+                OSError,
+            ) as error:  # aiohttp's own errors are OSErrors, or RuntimeErrors by Ray
+                tries += 1
+                if tries > RECONNECTS:
+                    raise self._refused(
+                        f"job {job} goes on, but its logs do not come", error
+                    ) from error
+                logger.info("job %s: %s, connecting again", job, error)
+            time.sleep(PAUSE_SECONDS)
+
+    def exit_code(self, job: str) -> int:
+        """Of a job that has ended: its process's, as a shell would say it; 130 for one that was stopped."""
+        found = self._client.get_job_info(job)
+        if str(found.status) == "STOPPED":
+            return 130
+        code = found.driver_exit_code
+        if code is None:
+            return 0 if str(found.status) == "SUCCEEDED" else 1
+        return code if code >= 0 else 128 - code
+
+    def status(self, job: str) -> str:
+        """PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED."""
+        return str(self._client.get_job_status(job))
+
+    def why(self, job: str) -> str:
+        """What Ray says of how it ended, in a line."""
+        return " ".join(str(self._client.get_job_info(job).message or "").split())
+
+    def stop(self, job: str) -> str:
+        """Ask a job to end, and wait until it has: a run saves a checkpoint first. Its last status."""
+        self._known(job)
+        with suppress(RuntimeError):  # it may have ended meanwhile
+            self._client.stop_job(job)
+        until = time.monotonic() + STOP_SECONDS
+        while (status := self.status(job)) not in _ENDED and time.monotonic() < until:
+            time.sleep(PAUSE_SECONDS / 4)
+        return status
+
+    def _known(self, job: str) -> None:
+        try:
+            self._client.get_job_status(job)
+        except RuntimeError as error:
+            ids = [each.submission_id or "" for each in self._client.list_jobs()]
+            raise Refusal(
+                "there is no such job",
+                path=self.address,
+                value=job,
+                remedy=nearest(job, filter(None, ids)),
+            ) from error
+
+    def _tail(self, job: str) -> Iterator[str]:
+        """The job's log from its beginning, as long as the connection holds."""
+        loop, lines = asyncio.new_event_loop(), self._client.tail_job_logs(job)
+        try:
+            while True:
+                yield loop.run_until_complete(anext(lines))
+        except StopAsyncIteration:
+            return
+        finally:
+            with suppress(RuntimeError):
+                loop.run_until_complete(lines.aclose())
+            loop.close()
+
+    def _connected(self) -> JobSubmissionClient:
+        _reach(self.address)
+        from ray.job_submission import JobSubmissionClient
+
+        try:
+            return JobSubmissionClient(self.address)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise self._refused("no Ray dashboard answers", error) from error
+
+    def _refused(self, what: str, error: Exception) -> Refusal:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = next(
+            (line for line in reversed(lines) if "Error" in line), lines[-1] if lines else ""
+        )
+        return Refusal(
+            f"{what}: {reason[:300]}",
+            path=self.address,
+            remedy="check the address, the cluster (`ray status`) and RAY_AUTH_TOKEN",
+        )
+
+
+def planned(words: Sequence[str], shipped: Cargo) -> list[str]:
+    """The words as the job says them. Raises Refusal for what would only fail there, or leave nothing behind."""
+    if not words or words[0] not in VERBS:
+        raise Refusal(
+            f"'{words[0]}' is no verb of a job" if words else "there is nothing to run",
+            path="submit",
+            value=words[0] if words else None,
+            remedy=f"write -- and one of {', '.join(VERBS)} behind it",
+        )
+    verb, *rest = words
+    if verb == "train":
+        rest = _trained(rest, shipped)
+    return [verb, *rest]
+
+
+def _trained(words: Sequence[str], shipped: Cargo) -> list[str]:
+    from trainers.recipe import Recipe
+
+    place, changes, options = _parts(words)
+    if place.endswith((".yaml", ".yml")):
+        Recipe.load(place, changes)  # a mistake costs half a second here, and minutes there
+        inside = os.path.relpath(Path(place).resolve(), shipped.root.resolve())
+        if inside not in shipped.files:
+            raise Refusal(
+                "the recipe would not be shipped",
+                path=place,
+                value=inside,
+                remedy="put it into the checkout, where git does not ignore it",
+            )
+        place = inside
+    if "--out" not in options:
+        out = os.environ.get("MANTA_OUT", "")
+        options = {**options, "--out": out} if out else options
+    # A run that is gone on with stays where it is.
+    out = options.get("--out") or ("" if place.endswith((".yaml", ".yml")) else place)
+    if not store.is_remote(out) and not os.path.isabs(out):
+        raise Refusal(
+            f"the run folder '{out or 'runs'}' would lie in the job's own directory, and go with it",
+            path="--out",
+            value=out,
+            remedy="say --out s3://bucket/runs, or a folder that all nodes share (or MANTA_OUT)",
+        )
+    flags = [
+        word for name, value in options.items() for word in ((name, value) if value else (name,))
+    ]
+    return [place, *changes, *flags]
+
+
+def _parts(words: Sequence[str]) -> tuple[str, list[str], dict[str, str]]:
+    """(recipe or run, overrides, options) of the words behind `train`."""
+    plain, options, left = [], {}, iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if name == "--out":
+            options[name] = value if equals else next(left, "")
+        elif word.startswith("--"):
+            options[word] = ""
+        else:
+            plain.append(word)
+    if not plain:
+        raise Refusal(
+            "no recipe is named", path="train", remedy="submit -- train recipes/digits.yaml"
+        )
+    return plain[0], plain[1:], options
+
+
+def variables(said: Sequence[str]) -> dict[str, str]:
+    """Of `NAME=VALUE`s, and of `NAME`s as they are here, those that the job gets.
+
+    Anybody who may list jobs can read them, so secrets are refused: those belong into the nodes' own environment, or into
+    a role.
+    """
+    return dict(map(_variable, said))
+
+
+def _variable(said: str) -> tuple[str, str]:
+    name, equals, value = said.partition("=")
+    if not re.fullmatch(r"[A-Za-z_]\w*", name) or not (equals or name in os.environ):
+        raise Refusal(
+            f"'{said}' names no variable that is set here",
+            path="--env",
+            value=name,
+            remedy="write --env NAME=VALUE",
+        )
+    if _SECRET.search(name):
+        raise Refusal(
+            "whoever may list jobs could read it",
+            path="--env",
+            value=name,
+            remedy="put secrets into the environment of the nodes, or give them a role",
+        )
+    return name, value if equals else os.environ[name]
+
+
+def _address(given: str | None) -> str:
+    # RAY_ADDRESS may also name the head's own port, which knows nothing of jobs.
+    named = [os.environ.get("RAY_API_SERVER_ADDRESS", ""), os.environ.get("RAY_ADDRESS", "")]
+    address = given or next(
+        (one for one in named if one.startswith("http")), "http://127.0.0.1:8265"
+    )
+    if "://" not in address:
+        address = f"http://{address}" if ":" in address else f"http://{address}:8265"
+    parts: Any = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Refusal(
+            "is not the address of a Ray dashboard",
+            path="--address",
+            value=address,
+            remedy="name it as http://head-node:8265 (a forwarded port is best)",
+        )
+    return address
+
+
+def _reach(address: str) -> None:
+    """Refuse an address where nobody listens, in seconds; Ray's client would try for a minute."""
+    import socket
+
+    parts = urlsplit(address)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        socket.create_connection((parts.hostname or "", port), timeout=5).close()
+    except OSError as error:
+        raise Refusal(
+            f"nobody listens there ({error.strerror or error})",
+            path=address,
+            value=address,
+            remedy="name the cluster's dashboard: --address http://head-node:8265, or RAY_API_SERVER_ADDRESS",
+        ) from error

@@ -1,0 +1,158 @@
+"""Jobs on a cluster of this machine: shipped, followed, ended, with the job's own exit code; and what is refused before."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cluster import submit
+from cluster.run import Run
+from cluster.shipping import Cargo, cargo
+from datasets.refusal import Refusal
+from tests.cluster.conftest import DIGITS, ROOT, SMALL
+from tests.commands import cli
+
+TRAIN = ["train", "recipes/digits.yaml", *SMALL, "phases.0.epochs=1"]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Cargo:
+    return cargo(ROOT)
+
+
+def _free_port() -> int:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        return int(held.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The dashboard of a cluster of one node, whose jobs keep their data in a cache of their own."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANTA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        args = {"num_cpus": 3, "include_dashboard": True, "dashboard_port": _free_port()}
+        cluster = Cluster(initialize_head=True, head_node_args=args)
+        try:
+            yield f"http://{cluster.webui_url}"
+        finally:
+            cluster.shutdown()
+
+
+def test_a_run_is_shipped_followed_and_found_again(address: str, tmp_path: Path) -> None:
+    words = [*TRAIN, "--out", tmp_path / "runs"]
+    said = cli("submit", "--address", address, "--", *words)
+    assert said.code == 0, said.out + said.err
+    assert "files," in said.err and "submit --attach manta-train-" in said.err
+    assert "Ray workers (1), cpu" in said.out, "the head trains nothing itself"
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert Run.open(str(folder)).summary["status"] == "finished"
+    # Again: the run is known by its recipe, and the archive by its bytes.
+    again = cli("submit", "--address", address, "--json", "--", *words)
+    assert json.loads(again.out)["status"] == "SUCCEEDED"
+    assert "is finished" in again.err
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
+
+
+def test_a_job_that_fails_ends_with_its_own_code(address: str, tmp_path: Path) -> None:
+    lost = ["train", "recipes/digits.yaml", f"data.url={tmp_path}/nothing", "--out", tmp_path]
+    said = cli("submit", "--address", address, "--", *lost)
+    assert said.code == 2, said.out + said.err
+    assert "not a packed data set" in said.out and "failed" in said.err
+
+
+def test_a_job_is_left_followed_again_and_stopped(address: str, tmp_path: Path) -> None:
+    long = [*TRAIN[:-1], "phases.0.epochs=4000", "--out", tmp_path / "runs"]
+    job = cli("submit", "--address", address, "--detach", "--", *long).out.strip()
+    followed = ""
+    for text in submit.Jobs(address).follow(job):
+        followed += text
+        if "epoch 2/" in followed:
+            break
+    said = cli("submit", "--address", address, "--stop", job)
+    assert said.code == 0 and said.out == f"{job} stopped\n"
+    (folder,) = (tmp_path / "runs").iterdir()
+    run = Run.open(str(folder))
+    assert run.summary["status"] == "stopped", "it was asked to end, not killed"
+    assert run.summary["steps"] >= 19
+    said = cli("submit", "--address", address, "--attach", job)
+    assert said.code == 130 and "epoch 2/" in said.out
+
+
+def test_an_unknown_job_is_a_refusal(address: str) -> None:
+    for option in ("--attach", "--stop"):
+        said = cli("submit", "--address", address, option, "manta-train-none")
+        assert said.code == 2 and "there is no such job" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ([], "there is nothing to run"),
+        (["fly"], "'fly' is no verb of a job"),
+        (["train"], "no recipe is named"),
+        (["train", "recipes/digits.yaml"], "would lie in the job's own directory"),
+        (["train", "recipes/digits.yaml", "--out", "runs"], "would lie in the job's own directory"),
+        (["train", "recipes/digits.yaml", "model.widht=3", "--out", "s3://b/r"], "'width'"),
+        (["train", "recipes/digit.yaml", "--out", "s3://b/r"], "no such recipe"),
+        (["train", "{tmp}/own.yaml", "--out", "s3://b/r"], "the recipe would not be shipped"),
+    ],
+)
+def test_what_would_only_fail_there_is_refused_here(
+    words: list[str], told: str, shipped: Cargo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.delenv("MANTA_OUT", raising=False)
+    (tmp_path / "own.yaml").write_text(Path(DIGITS).read_text())
+    with pytest.raises(Refusal) as caught:
+        submit.planned([word.format(tmp=tmp_path) for word in words], shipped)
+    assert told in str(caught.value)
+
+
+def test_words_are_said_as_they_hold_there(
+    shipped: Cargo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MANTA_OUT", "s3://bucket/runs")
+    monkeypatch.chdir(tmp_path)
+    planned = submit.planned(["train", DIGITS, "seed=3", "--fresh"], shipped)
+    assert planned == [
+        "train",
+        "recipes/digits.yaml",
+        "seed=3",
+        "--fresh",
+        "--out",
+        "s3://bucket/runs",
+    ]
+    run = "s3://bucket/runs/digits-71f2417a"
+    assert submit.planned(["train", run], shipped)[:2] == ["train", run]
+
+
+def test_secrets_do_not_travel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
+    found = submit.variables(["AWS_DEFAULT_REGION", "A=b=c"])
+    assert found == {"AWS_DEFAULT_REGION": "eu-north-1", "A": "b=c"}
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "HF_TOKEN", "db_password"):
+        with pytest.raises(Refusal, match="could read it"):
+            submit.variables([f"{name}=x"])
+    for said in ("1x=3", "=3", "NOT_SET_HERE"):
+        with pytest.raises(Refusal, match="names no variable"):
+            submit.variables([said])
+
+
+@pytest.mark.parametrize(
+    ("address", "told"),
+    [
+        ("ftp://head", "not the address of a Ray dashboard"),
+        ("http://127.0.0.1:{port}", "nobody listens there"),
+    ],
+)
+def test_a_place_without_a_cluster_is_a_refusal(address: str, told: str) -> None:
+    with pytest.raises(Refusal, match=told):
+        submit.Jobs(address.format(port=_free_port()))
