@@ -254,6 +254,21 @@ def ledger(
     _tell(as_json, proof.as_dict(), str(proof))
 
 
+@verb("python launch.py data replay runs/digits-71f2417a --step 17", group=data)
+def replay(
+    run: RunPath,
+    step: Annotated[int, typer.Option(help="as metrics.jsonl counts them, from 1")],
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Make a step's batch again, as the model was shown it: its arrays, and its pictures on a sheet."""
+    from cluster.replay import write
+
+    told = write(_run(run), step)
+    where = f"step {step} is of phase {told['phase']}, epoch {told['epoch'] + 1}"
+    _tell(as_json, told, "\n".join([where, told["arrays"], *filter(None, [told.get("pictures")])]))
+
+
 @verb("python launch.py train recipes/digits.yaml model.width=64 data.batch=128 seed=3")
 def train(
     recipe: Annotated[
@@ -302,6 +317,10 @@ def submit(
         list[str] | None,
         typer.Option(help="NAME=VALUE, or NAME as it is here, for the job; no secrets; repeatable"),
     ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(help="the head's interpreter [the path of this one, else python on its PATH]"),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="do not follow the job")] = False,
     attach: Annotated[str | None, typer.Option(metavar="JOB", help="follow a job again")] = None,
     stop: Annotated[str | None, typer.Option(metavar="JOB", help="end a job")] = None,
@@ -325,7 +344,7 @@ def submit(
         planned, variables = jobs.planned(words or (), shipped), jobs.variables(env or ())
         there = jobs.Jobs(address)
         sys.stderr.write(f"shipping {shipped} to {there.address}\n")
-        job = there.submit(planned, shipped, variables)
+        job = there.submit(planned, shipped, variables, python=python)
     else:
         there = jobs.Jobs(address)
     again = f"`submit --attach {job}` follows it, `submit --stop {job}` ends it"

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import shlex
+import sys
 import tempfile
 import time
 import uuid
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 VERBS = ("train", "evaluate", "pack")
-ENTRY = "python launch.py"
 RECONNECTS = 30  # of a client that lost the cluster, a few seconds apart, without a new line
 PAUSE_SECONDS = 2.0
 STOP_SECONDS = 120.0
@@ -41,14 +41,25 @@ class Jobs:
         self.address = _address(address)
         self._client = self._connected()
 
-    def submit(self, words: Sequence[str], shipped: Cargo, variables: Mapping[str, str]) -> str:
-        """Ship a checkout and start `launch.py words` there, words that are `planned`; the job's id."""
-        entry = [*ENTRY.split(), *words]
+    def submit(
+        self,
+        words: Sequence[str],
+        shipped: Cargo,
+        variables: Mapping[str, str],
+        *,
+        python: str | None = None,
+    ) -> str:
+        """Ship a checkout and start `launch.py words` there, words that are `planned`; the job's id.
+
+        `python` is the head's interpreter; by default the one of the same path as ours, if it has one, else `python`.
+        """
+        ours = f'"$(command -v {shlex.quote(sys.executable)} || echo python)"'
+        entry = f"{shlex.quote(python) if python else ours} launch.py {shlex.join(words)}"
         with tempfile.TemporaryDirectory(prefix="manta-submit-") as folder:
             archive = shipped.pack(Path(folder, "checkout.zip"))
             try:
                 return self._client.submit_job(
-                    entrypoint=shlex.join(entry),
+                    entrypoint=entry,
                     submission_id=f"manta-{words[0]}-{time.strftime('%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
                     runtime_env={"working_dir": str(archive), "env_vars": {**variables}},
                 )

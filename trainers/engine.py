@@ -25,6 +25,7 @@ from trainers import (
     feed,
     final,
     ledger,
+    nonfinite,
     parallel,
     resume,
     shown,
@@ -35,6 +36,7 @@ from trainers.choice import Choice
 from trainers.evaluation import Evaluation
 from trainers.ledger import Ledger
 from trainers.meter import Done, Meter, Wishes
+from trainers.nonfinite import Watch
 from trainers.recipe import Recipe
 from trainers.session import Session
 from trainers.stage import Stage
@@ -101,7 +103,11 @@ class Training:
         self.saved_at, self.saved_seconds = self.step if self.latest else -1, time.perf_counter()
         self.track: Track | None = None
         self.ledger = Ledger(session.folder, rank=session.rank, world=session.world)
+        self.watch = Watch(
+            session.folder, recipe, self.dataset, self.samplers, notes=session.rank == 0
+        )
         if session.rank == 0:
+            nonfinite.forget(session.folder, after=self.step)
             ledger.forget(session.folder, after=self.step)
             checkpoint.sweep(session.folder)
             # A kill may have come between a checkpoint and this pointer; a child may have inherited one.
@@ -259,6 +265,7 @@ class Training:
             rate = {"images_per_second": round(samples / seconds, 1) if seconds > 0 else 0.0}
             every = self.recipe.log.every
             self.track.write([{**row, **rate} for row in rows if row["step"] % every == 0])
+        self.watch.look(rows, self.lengths)  # before a checkpoint could hold what came of it
 
     def _due(self, epoch: int, last: bool) -> list[str]:
         """Evaluators that look at the validation split at the end of an epoch, or of the phase."""
@@ -355,6 +362,7 @@ class Training:
         known = summary.read(folder)
         best, finished = self.choice.best, status == "finished"
         noted = final.notes(self.evaluation, self.model, finished=finished, best=best)
+        noted += nonfinite.notes(folder)
         notes = [*known.get("notes", []), *noted]
         summary.amend(
             folder,
@@ -368,6 +376,7 @@ class Training:
             wait_seconds=round(self.waited, 3),
             **self.meter.fetched,
             parameters=sum(p.numel() for p in self.model.parameters()),
+            nonfinite=len(nonfinite.steps(folder)) or None,
             notes=[*dict.fromkeys(notes)],
         )
 

@@ -45,6 +45,23 @@ class Optim(Part):
     weight_decay: Rate = 0.0
     no_decay: bool = Field(False, description="leave biases and norms out of weight decay")
     clip: PositiveFloat | None = Field(None, description="largest norm of the gradient")
+    lr_scaling: Literal["none", "linear", "sqrt"] | None = Field(
+        None, description="how lr follows data.batch, beside lr_batch; default none"
+    )
+    lr_batch: PositiveInt | None = Field(None, description="the global batch that lr is said for")
+
+    @model_validator(mode="after")
+    def _scaled_from(self) -> Optim:
+        if (self.lr_scaling in ("linear", "sqrt")) != (self.lr_batch is not None):
+            raise ValueError("say lr_scaling (linear or sqrt) and lr_batch together")
+        return self
+
+    def rate(self, batch: int) -> float:
+        """The learning rate at a global batch: linear as arXiv 1706.02677 has it, sqrt as arXiv 1404.5997."""
+        if self.lr_batch is None:
+            return self.lr
+        ratio = batch / self.lr_batch
+        return self.lr * (ratio if self.lr_scaling == "linear" else ratio**0.5)
 
 
 class Phase(Frozen):
@@ -58,6 +75,10 @@ class Phase(Frozen):
     schedule: SchedulePart = SchedulePart(name="constant")
     data: PhaseData = PhaseData()
     init: str | None = Field(None, description="a checkpoint; default: as the last phase left it")
+    nonfinite: Literal["stop", "skip"] | None = Field(
+        None,
+        description="a loss that is no number ends the run, or its step is skipped; default stop",
+    )
 
     @model_validator(mode="after")
     def _one_length(self) -> Phase:

@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
 
 from datasets import order
@@ -63,8 +63,9 @@ class Stage:
         # What every step needs, found once: a step is too short for pydantic's and torch's look-ups.
         several = len(self.optimizers) > 1
         self.lrs: dict[str, float] = {}
+        rates = {name: optim.rate(plan.batch) for name, optim in self.phase.optim.items()}
         self._bases = [
-            (f"{name}_lr" if several else "lr", optimizer.param_groups, self.phase.optim[name].lr)
+            (f"{name}_lr" if several else "lr", optimizer.param_groups, rates[name])
             for name, optimizer in self.optimizers.items()
         ]
         self._learning = {
@@ -73,6 +74,10 @@ class Stage:
         }
         self._clips = {name: optim.clip for name, optim in self.phase.optim.items()}
         self._world, self._bf16 = parallel.world_size(), bf16
+        # A step that is skipped leaves nothing behind, in running statistics neither.
+        self._skips = self.phase.nonfinite == "skip"
+        self._buffers = [buffer for buffer in self.task.buffers() if self._skips]
+        self._before = [buffer.clone() for buffer in self._buffers]
         # What each sample of the last step came to; only a ledger asks for it.
         self.keeps_samples = recipe.data.ledger
         self.samples: dict[str, Tensor] = {}
@@ -96,6 +101,8 @@ class Stage:
         """
         self._set_lr(step, scores)
         self.samples = {}
+        if self._buffers:
+            torch._foreach_copy_(self._before, self._buffers)
         total = self.plan.rows_at(step % self.steps_per_epoch)
         for norm in self.sync_norms:
             norm.counted = not batch.weightless
@@ -176,7 +183,16 @@ class Stage:
     def _step(self, name: str) -> None:
         if clip := self._clips[name]:
             clip_grad_norm_(self._learning[name], clip)
+        if self._skips and not self._finite(name):
+            if self._buffers:
+                torch._foreach_copy_(self._buffers, self._before)
+            return
         self.optimizers[name].step()
+
+    def _finite(self, name: str) -> bool:
+        """Whether all gradients are numbers: the same answer on every rank, whose gradients are summed already."""
+        gradients = [p.grad for p in self._learning[name] if p.grad is not None]
+        return bool(get_total_norm(gradients).isfinite())
 
     def _set_lr(self, step: int, scores: tuple[float, ...]) -> None:
         scale = self.schedule(Progress(step, self.steps, self.steps_per_epoch, scores))

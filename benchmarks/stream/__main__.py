@@ -7,6 +7,7 @@ Results are kept in FOLDER/PICTURES/results.json, group by group; the plot is do
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -65,19 +66,32 @@ def _prepared(side: Side, folder: Path, count: int, found: dict[str, Any]) -> bo
     """Its own format is written, once; False where the peer is missing or cannot write it."""
     reason = peers.missing(side.peer) if side.peer else None
     note = folder / f"{side.stored or side.file}.json"
-    if reason is None and side.stored and not note.exists():
+    known = json.loads(note.read_bytes()) if note.exists() else {}
+    if known and side.file == OURS.file and known.get("code") != _code():
+        known = {}  # packed by other code: another format, perhaps
+    if reason is None and side.stored and not known:
         sys.stderr.write(f"writing {side.stored} ...\n")
         given = _given(side, folder, count)
         shutil.rmtree(given.own, ignore_errors=True)
         try:
-            note.write_text(json.dumps(rounds.run(side, "prepare", given)), encoding="utf-8")
+            known = {**rounds.run(side, "prepare", given), "code": _code()}
+            note.write_text(json.dumps(known), encoding="utf-8")
         except rounds.Failed as error:
             reason = f"cannot write its format: {error}"
     if reason is None and side.stored:
-        found["prepared"][side.stored] = json.loads(note.read_bytes())
+        found["prepared"][side.stored] = known
     if reason is not None:
         found["missing"][side.title] = reason
     return reason is None
+
+
+def _code() -> str:
+    """A hash of what packs ours."""
+    rooms = ("packed", "packing", "pictures")
+    files = [
+        file for room in rooms for file in sorted((peers.ROOT / "datasets" / room).glob("*.py"))
+    ]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
 
 
 def _rounds(

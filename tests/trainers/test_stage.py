@@ -244,3 +244,28 @@ def test_lengths(digits: Recipe) -> None:
     assert length(phase, ragged) == (4, 8)
     by_steps = digits.override({"phases.0.epochs": None, "phases.0.steps": 7})
     assert length(by_steps.phases[0], ragged) == (4, 7)
+
+
+@pytest.mark.parametrize(
+    ("said", "rate"),
+    [
+        ({}, 0.1),
+        ({"lr_scaling": "none"}, 0.1),
+        ({"lr_scaling": "linear", "lr_batch": 256}, 0.4),
+        ({"lr_scaling": "sqrt", "lr_batch": 256}, 0.2),
+    ],
+)
+def test_the_learning_rate_follows_the_batch_as_it_is_said(
+    said: dict[str, object], rate: float, digits: Recipe
+) -> None:
+    optim = {"name": "sgd", "lr": 0.1, **said}
+    recipe = digits.override({"phases.0.optim": {"main": optim}, "phases.0.schedule": "constant"})
+    stage = staged(recipe, plan=Plan(rows=1024, batch=1024, lanes=4))
+    stage.spend(batch(1024), 0, ())
+    assert stage.lrs == {"lr": pytest.approx(rate)}
+
+
+def test_a_rule_without_its_batch_is_refused(digits: Recipe) -> None:
+    for half in ({"lr_scaling": "sqrt"}, {"lr_batch": 256}, {"lr_scaling": "none", "lr_batch": 9}):
+        with pytest.raises(Refusal, match="say lr_scaling .linear or sqrt. and lr_batch together"):
+            digits.override({f"phases.0.optim.main.{key}": value for key, value in half.items()})
