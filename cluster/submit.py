@@ -30,6 +30,7 @@ VERBS = ("train", "evaluate", "pack")
 RECONNECTS = 30  # of a client that lost the cluster, a few seconds apart, without a new line
 PAUSE_SECONDS = 2.0
 STOP_SECONDS = 120.0
+READY_SECONDS = 60.0  # that a new cluster gets before it must take a job
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.I)
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
@@ -57,14 +58,20 @@ class Jobs:
         entry = f"{shlex.quote(python) if python else ours} launch.py {shlex.join(words)}"
         with tempfile.TemporaryDirectory(prefix="manta-submit-") as folder:
             archive = shipped.pack(Path(folder, "checkout.zip"))
-            try:
-                return self._client.submit_job(
-                    entrypoint=entry,
-                    submission_id=f"manta-{words[0]}-{time.strftime('%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
-                    runtime_env={"working_dir": str(archive), "env_vars": {**variables}},
-                )
-            except (RuntimeError, OSError, ValueError) as error:
-                raise self._refused("the job was not taken", error) from error
+            job = {
+                "entrypoint": entry,
+                "submission_id": f"manta-{words[0]}-{time.strftime('%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
+                "runtime_env": {"working_dir": str(archive), "env_vars": {**variables}},
+            }
+            until = time.monotonic() + READY_SECONDS
+            while True:
+                try:
+                    return str(self._client.submit_job(**job))
+                except (RuntimeError, OSError, ValueError) as error:
+                    # A cluster that has just started answers before it can run anything.
+                    if "try again later" not in str(error) or time.monotonic() > until:
+                        raise self._refused("the job was not taken", error) from error
+                time.sleep(PAUSE_SECONDS)
 
     def follow(self, job: str) -> Iterator[str]:
         """The job's output as it comes, from its beginning to its end, through lost connections."""

@@ -57,7 +57,9 @@ def test_commands_name_verbs_and_options_that_exist(page: Path) -> None:
             None, (words[:cut], words[cut + 1 :])
         ):  # a job's words are another command
             assert verb in verbs, line
-            known = {option for parameter in verbs[verb].params for option in parameter.opts}
+            group = getattr(verbs[verb], "commands", {})
+            command = group[rest[0]] if group else verbs[verb]
+            known = {option for parameter in command.params for option in parameter.opts}
             for word in rest:
                 if word.startswith("--"):
                     assert word in known, line
