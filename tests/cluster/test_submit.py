@@ -38,7 +38,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MANTA_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
-        args = {"num_cpus": 3, "include_dashboard": True, "dashboard_port": _free_port()}
+        # The agent that starts jobs would otherwise want the port of any other Ray's on this machine.
+        ports = {f"dashboard{name}_port": _free_port() for name in ("", "_agent_listen")}
+        args = {"num_cpus": 3, "include_dashboard": True, **ports}
         cluster = Cluster(initialize_head=True, head_node_args=args)
         try:
             yield f"http://{cluster.webui_url}"
