@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +16,14 @@ from torch import Tensor, nn
 
 from datasets.batch import Batch
 from datasets.fetching.ranges import Stats
+from datasets.order import Plan
 from datasets.refusal import Refusal
-from trainers import parallel, rooms
+from trainers import build, parallel, rooms
+from trainers.build import Shape
 from trainers.meter import Done, Meter
 from trainers.parallel import SyncBatchNorm
-from trainers.stage import scaled
+from trainers.recipe import Recipe
+from trainers.stage import Stage, scaled
 from trainers.task import Scalar, Step, Task
 
 Found = dict[str, Any]
@@ -160,6 +164,28 @@ def meters(rank: int, world: int) -> Found:
     }
 
 
+def skipping(rank: int, world: int) -> Found:
+    """Three steps, of which the second has one picture of one rank that is no number."""
+    rows = sum(CUTS[world])
+    changes = {"model.width": 4, "scale.device": "cpu", "phases.0.nonfinite": "skip"}
+    recipe = Recipe.load(str(rooms.ROOT / "recipes" / "digits.yaml")).override(changes)
+    network = build.model(recipe, Shape(10, channels=1, size=8))
+    cuts = (0, *itertools.accumulate(CUTS[world]))
+    plan = Plan(rows * 3, rows, world, cuts=cuts)
+    device = torch.device("cpu")
+    stage = Stage(recipe, 0, network, plan=plan, device=device, bf16=False)
+    states = []
+    for step in range(3):
+        image = drawn(rows, 1, 8, 8, seed=step)
+        if step == 1:
+            image[-1, 0, 0, 0] = torch.nan
+        own = share(rank, world)
+        columns = {"image": image[own], "label": torch.arange(rows)[own] % 10}
+        stage.spend(Batch({**columns, "id": torch.arange(rows)[own]}, key=step), step, ())
+        states.append({name: value.clone() for name, value in network.state_dict().items()})
+    return {"states": states}
+
+
 def scores(rank: int, world: int) -> Found:
     """Rank 0 has every row but two, the last rank has none."""
     rows = {0: slice(0, 10), 1: slice(10, 12), world - 1: slice(12, 12)}[rank]
@@ -186,7 +212,9 @@ def evaluated(name: str, rows: slice) -> Found:
 
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
-    for scenario in (sums, batch_norm, with_activation, gradients, keeping_step, meters, scores)
+    for scenario in (
+        *(sums, batch_norm, with_activation, gradients, keeping_step, meters, skipping, scores),
+    )
 }
 
 
@@ -336,6 +364,18 @@ def test_scores_are_those_of_one_process(ranks: list[Found], name: str) -> None:
     expected = evaluated(name, slice(0, 12 if len(ranks) == 3 else 10))
     for found in each(ranks, "scores"):
         assert found[name] == pytest.approx(expected, rel=1e-5)
+
+
+def test_ranks_skip_a_step_together_that_is_no_number_for_one_of_them(ranks: list[Found]) -> None:
+    found = each(ranks, "skipping")
+    for one in found:
+        first, second, third = one["states"]
+        assert all(torch.equal(first[name], second[name]) for name in first)
+        assert not all(torch.equal(second[name], third[name]) for name in first)
+        assert all(value.isfinite().all() for value in third.values())
+        for step, state in enumerate(one["states"]):
+            for name, value in state.items():
+                torch.testing.assert_close(value, found[0]["states"][step][name], msg=name)
 
 
 def test_alone_everything_is_itself() -> None:
