@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from cluster import lock
+from cluster.watchdog import Watchdog
 from datasets import store
 from datasets.refusal import Refusal
 from trainers import checkpoint
@@ -38,6 +39,9 @@ class Local:
     def holds(self) -> bool:
         return True  # the lock is this very process's
 
+    def alive(self) -> None:
+        """Nothing: a person sees it, and may end it."""
+
     def should_stop(self) -> bool:
         return bool(self.signals)
 
@@ -51,6 +55,7 @@ class RayWorker:
     rank: int
     world: int
     token: str
+    dog: Watchdog | None = None
 
     @classmethod
     def here(cls, folder: str, scale: Scale, token: str) -> RayWorker:
@@ -60,7 +65,18 @@ class RayWorker:
         context = ray.train.get_context()
         device = ray.train.torch.get_device()
         set_threads(scale, workers_on_host=context.get_local_world_size())
-        return cls(device, folder, context.get_world_rank(), context.get_world_size(), token)
+        rank, world = context.get_world_rank(), context.get_world_size()
+        dog = Watchdog(folder, rank, scale.hang_seconds) if scale.hang_seconds else None
+        return cls(device, folder, rank, world, token, dog)
+
+    def alive(self) -> None:
+        if self.dog:
+            self.dog.alive()
+
+    def close(self) -> None:
+        """The work is done: from here on nobody hangs."""
+        if self.dog:
+            self.dog.close()
 
     def latest(self) -> str | None:
         return checkpoint.latest(self.folder)

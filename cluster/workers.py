@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from cluster import watchdog
 from cluster.session import STOP, RayWorker
 from datasets import store
 from datasets.refusal import Refusal
@@ -77,7 +78,7 @@ def train(
     resources = _resources(ray, num_workers, device)
     follower = _Follower(folder, bar, signals)
     config = {"recipe": recipe.plain(), "folder": folder, "token": token}
-    deaths, reached = 0, checkpoint.latest(folder)
+    deaths, reached, stacks = 0, checkpoint.latest(folder), {*watchdog.found(folder)}
     while True:
         try:
             follower.during(lambda: _fit(folder, config, num_workers, resources, device))
@@ -95,10 +96,14 @@ def train(
                     path=folder,
                     remedy="the same command goes on from the last checkpoint",
                 ) from error
-            logger.warning("a worker died, restarting the group: %s", _line(error))
-            bar.console.print(
-                f"a worker died ({_line(error)}); restarting from the last checkpoint"
-            )
+            told = _line(error)
+            if hung := sorted({*watchdog.found(folder)} - stacks):
+                told = (
+                    f"no step for {recipe.scale.hang_seconds:g} s, see {watchdog.FOLDER}/{hung[0]}"
+                )
+                stacks.update(hung)
+            logger.warning("a worker died, restarting the group: %s", told)
+            bar.console.print(f"a worker died ({told}); restarting from the last checkpoint")
 
 
 def worker(config: dict[str, Any]) -> None:
@@ -107,10 +112,14 @@ def worker(config: dict[str, Any]) -> None:
 
     recipe = Recipe.check(config["recipe"])
     session = RayWorker.here(config["folder"], recipe.scale, config["token"])
-    for report in fit(recipe, session):
-        # Ray keeps no metrics without a checkpoint and polls at leisure: it is told of scores, never of steps.
-        if report.scores:
-            ray.train.report({"step": report.step, **report.scores})
+    try:
+        for report in fit(recipe, session):
+            session.alive()
+            # Ray keeps no metrics without a checkpoint and polls at leisure: it is told of scores, never of steps.
+            if report.scores:
+                ray.train.report({"step": report.step, **report.scores})
+    finally:
+        session.close()
 
 
 def _fit(

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -228,6 +229,36 @@ def test_one_ray_worker_is_this_process_to_the_last_bit(
     assert timeless(rows(there.url)) == timeless(rows(here.url))
     assert there.scores == here.scores
     assert predictions(there.url).equals(predictions(here.url))
+
+
+@pytest.mark.timeout(240)
+def test_a_worker_that_hangs_leaves_its_stacks_and_the_group_starts_again(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = str(tmp_path / "hung")
+
+    def hangs_once(config: dict[str, Any]) -> None:
+        real = workers.fit
+
+        def hanging(recipe: Recipe, session: Any) -> Iterator[Any]:
+            for report in real(recipe, session):
+                yield report
+                if session.rank == 1 and report.step == 7 and not os.path.exists(marker):
+                    Path(marker).write_text(str(os.getpid()), encoding="utf-8")
+                    threading.Event().wait()
+
+        workers.fit = hanging  # in the worker's own process
+        workers.worker(config)
+
+    monkeypatch.setattr(workers, "worker", sent(hangs_once))
+    blind = recipe("digits", "scale.workers=2", "keep.metric=null", "evals={}")
+    done = run(blind.override("scale.hang_seconds=12"), out=str(tmp_path / "out"))
+    assert done.finished and done.summary["restarts"] == [4]
+    stacks = {path.name[-10:]: path.read_text() for path in Path(done.url, "stacks").iterdir()}
+    assert "in hanging" in stacks["rank-1.txt"], "who hangs"
+    trained = [key for key in keys(rows(runs.two["digits"])) if key[1] == "train"]
+    assert keys(rows(done.url)) == trained, "a step is missing or was written twice"
+    assert_close(weights(runs.two["digits"]), weights(done.url), 1e-6)
 
 
 @pytest.mark.timeout(240)

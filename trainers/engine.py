@@ -83,7 +83,9 @@ class Training:
             self.model = self.model.to(memory_format=torch.channels_last)
         self.bf16 = uses_bf16(recipe, self.device)
         self.ready = build.readying(self.shape, self.device)
-        self.evaluation = Evaluation(recipe, self.shape, self.dataset, self.ready, self.device)
+        self.evaluation = Evaluation(
+            recipe, self.shape, self.dataset, self.ready, self.device, alive=session.alive
+        )
         self.draws = order.key(recipe.seed, "step")
         self.save_every = recipe.keep.every_steps
         self.latest = resume.agreed_latest(session)

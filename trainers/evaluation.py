@@ -38,9 +38,12 @@ class Evaluation:
         dataset: Dataset,
         ready: Callable[[Batch], Batch],
         device: torch.device,
+        *,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
+        """`alive` is called after each batch, for whoever ends what hangs."""
         self.recipe, self.shape, self.dataset = recipe, shape, dataset
-        self.ready, self.view = ready, shown.view(recipe, shape, device)
+        self.ready, self.view, self.alive = ready, shown.view(recipe, shape, device), alive
         self.batch = max(1, min(EVAL_ROWS, recipe.scale.micro_batch or EVAL_ROWS))
 
     def has(self, split: str) -> bool:
@@ -68,6 +71,7 @@ class Evaluation:
                         del chosen[key]
                 if predictions and "prediction" in outputs:
                     rows.append(_kept(outputs, batch))
+                self.alive()
         finally:
             stage.train_mode()
         found = {key: list(evaluator.findings()) for key, evaluator in chosen.items()}

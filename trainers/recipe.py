@@ -129,6 +129,10 @@ class Scale(Frozen):
         0, description="splits whose pictures are no larger stay decoded in each worker's memory"
     )
     deterministic: bool = False
+    hang_seconds: PositiveFloat | None = Field(
+        900.0,
+        description="without a step or a judged batch, after which Ray workers are ended and started again; null: never",
+    )
 
 
 class Log(Frozen):

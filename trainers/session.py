@@ -24,6 +24,10 @@ class Session(Protocol):
         """Whether this launch still holds the run folder: asked before each checkpoint, on rank 0."""
         ...
 
+    def alive(self) -> None:
+        """A step was done, or a batch judged: for a place that ends who hangs."""
+        ...
+
     def should_stop(self) -> bool:
         """A local wish to end early: a signal, a pruned trial, a preemption notice. Cheap: asked every step."""
         ...
