@@ -88,10 +88,9 @@ class Jobs:
                         yield fresh
                 if self.status(job) in _ENDED:
                     return
-            except (
-                RuntimeError,
-                OSError,
-            ) as error:  # aiohttp's own errors are OSErrors, or RuntimeErrors by Ray
+            except Exception as error:
+                if not _is_of_the_network(error):
+                    raise
                 tries += 1
                 if tries > RECONNECTS:
                     raise self._refused(
@@ -285,6 +284,11 @@ def _address(given: str | None) -> str:
             remedy="name it as http://head-node:8265 (a forwarded port is best)",
         )
     return address
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Ray raises RuntimeErrors of its own for what a server answers, requests OSErrors, aiohttp both and others."""
+    return isinstance(error, RuntimeError | OSError) or type(error).__module__.startswith("aiohttp")
 
 
 def _reach(address: str) -> None:

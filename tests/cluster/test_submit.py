@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import ServerDisconnectedError
 
 from cluster import submit
 from cluster.run import Run
@@ -146,6 +147,38 @@ def test_secrets_do_not_travel(monkeypatch: pytest.MonkeyPatch) -> None:
     for said in ("1x=3", "=3", "NOT_SET_HERE"):
         with pytest.raises(Refusal, match="names no variable"):
             submit.variables([said])
+
+
+class Flaky:
+    """A client whose connection is lost twice: in the middle of the log, and when the status is asked for."""
+
+    def __init__(self) -> None:
+        self.tails = [("one\n", "tw", ServerDisconnectedError()), ("one\ntwo\n", "three\n", None)]
+        self.states: list[str | Exception] = ["RUNNING", ConnectionError("refused"), "SUCCEEDED"]
+
+    def get_job_status(self, job: str) -> str:
+        state = self.states.pop(0) if self.states else "SUCCEEDED"
+        if isinstance(state, Exception):
+            raise state
+        return state
+
+    async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
+        *lines, error = self.tails.pop(0) if self.tails else ("one\ntwo\nthree\n", None)
+        for line in lines:
+            yield line  # type: ignore[misc]
+        if error:
+            raise error  # type: ignore[misc]
+
+
+def test_a_lost_connection_is_taken_up_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "PAUSE_SECONDS", 0.0)
+    jobs = submit.Jobs.__new__(submit.Jobs)
+    jobs.address, jobs._client = "http://head:8265", Flaky()  # type: ignore[assignment]
+    assert "".join(jobs.follow("job")) == "one\ntwo\nthree\n"
+    monkeypatch.setattr(submit, "RECONNECTS", 3)
+    jobs._client.tails = [("", ServerDisconnectedError())] * 9  # type: ignore[attr-defined]
+    with pytest.raises(Refusal, match="job goes on, but its logs do not come"):
+        list(jobs.follow("job"))
 
 
 @pytest.mark.parametrize(
