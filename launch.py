@@ -342,11 +342,10 @@ def submit(
     if job is None:
         shipped = cargo(ROOT)
         planned, variables = jobs.planned(words or (), shipped), jobs.variables(env or ())
-        there = jobs.Jobs(address)
+    there = jobs.Jobs(address)
+    if job is None:
         sys.stderr.write(f"shipping {shipped} to {there.address}\n")
         job = there.submit(planned, shipped, variables, python=python)
-    else:
-        there = jobs.Jobs(address)
     again = f"`submit --attach {job}` follows it, `submit --stop {job}` ends it"
     sys.stderr.write(f"job {job}; {again}\n")
     if detach:

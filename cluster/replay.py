@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 from typing import Any
 
 import numpy as np
@@ -42,17 +41,11 @@ def write(run: Run, step: int) -> dict[str, Any]:
 
 def _sheet(found: Replayed, columns: dict[str, np.ndarray]) -> bytes:
     """Every picture of the batch in the order of its slots, up to 64, with class and id."""
-    from matplotlib.figure import Figure
-
-    pictures = columns["image"][:MOST_SHOWN]
-    wide = min(8, len(pictures))
-    tall = math.ceil(len(pictures) / wide)
-    drawing = Figure(figsize=(wide * 1.1, tall * 1.3), layout="constrained")
-    for place, picture in enumerate(pictures):
-        axes = drawing.add_subplot(tall, wide, place + 1)
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=255)
-        label = columns.get("label")
-        named = found.classes[int(label[place])][:12] if label is not None and found.classes else ""
-        axes.set_title(f"{named}\n{columns['id'][place]}".strip(), fontsize=7, pad=2)
-        axes.axis("off")
-    return figures.png(drawing, dpi=110)
+    pictures, label = list(columns["image"][:MOST_SHOWN]), columns.get("label")
+    titles = [str(own) for own in columns["id"][:MOST_SHOWN]]
+    if label is not None and found.classes:
+        classes = [found.classes[own][:12] for own in label[:MOST_SHOWN].tolist()]
+        titles = [f"{name}\n{own}" for name, own in zip(classes, titles, strict=True)]
+    return figures.png(
+        figures.sheet(pictures, titles, wide=8, cell=(1.1, 1.3), fontsize=7), dpi=110
+    )

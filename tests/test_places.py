@@ -232,61 +232,38 @@ def test_one_ray_worker_is_this_process_to_the_last_bit(
 
 
 @pytest.mark.timeout(240)
-def test_a_worker_that_hangs_leaves_its_stacks_and_the_group_starts_again(
-    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["killed", "hanging"])
+def test_a_disturbed_worker_is_replaced_and_the_run_ends_as_one_undisturbed(
+    how: str, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    marker = str(tmp_path / "hung")
+    marker = str(tmp_path / how)
 
-    def hangs_once(config: dict[str, Any]) -> None:
+    def disturbed_once(config: dict[str, Any]) -> None:
         real = workers.fit
 
-        def hanging(recipe: Recipe, session: Any) -> Iterator[Any]:
+        def disturbed(recipe: Recipe, session: Any) -> Iterator[Any]:
             for report in real(recipe, session):
                 yield report
                 if session.rank == 1 and report.step == 7 and not os.path.exists(marker):
                     Path(marker).write_text(str(os.getpid()), encoding="utf-8")
+                    if how == "killed":
+                        os.kill(os.getpid(), signal.SIGKILL)
                     threading.Event().wait()
 
-        workers.fit = hanging  # in the worker's own process
+        workers.fit = disturbed  # in the worker's own process
         workers.worker(config)
 
-    monkeypatch.setattr(workers, "worker", sent(hangs_once))
-    blind = recipe("digits", "scale.workers=2", "keep.metric=null", "evals={}")
-    done = run(blind.override("scale.hang_seconds=12"), out=str(tmp_path / "out"))
-    assert done.finished and done.summary["restarts"] == [4]
-    stacks = {path.name[-10:]: path.read_text() for path in Path(done.url, "stacks").iterdir()}
-    assert "in hanging" in stacks["rank-1.txt"], "who hangs"
-    trained = [key for key in keys(rows(runs.two["digits"])) if key[1] == "train"]
-    assert keys(rows(done.url)) == trained, "a step is missing or was written twice"
-    assert_close(weights(runs.two["digits"]), weights(done.url), 1e-6)
-
-
-@pytest.mark.timeout(240)
-def test_a_killed_worker_is_replaced_and_the_run_ends_as_one_undisturbed(
-    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    marker = str(tmp_path / "killed")
-
-    def dies_once(config: dict[str, Any]) -> None:
-        real = workers.fit
-
-        def dying(recipe: Recipe, session: Any) -> Iterator[Any]:
-            for report in real(recipe, session):
-                yield report
-                if session.rank == 1 and report.step == 7 and not os.path.exists(marker):
-                    Path(marker).write_text(str(os.getpid()), encoding="utf-8")
-                    os.kill(os.getpid(), signal.SIGKILL)
-
-        workers.fit = dying  # in the worker's own process
-        workers.worker(config)
-
-    monkeypatch.setattr(workers, "worker", sent(dies_once))
+    monkeypatch.setattr(workers, "worker", sent(disturbed_once))
     # Without evaluations, whose library takes each of four workers seconds to import.
     blind = recipe("digits", "scale.workers=2", "keep.metric=null", "evals={}")
-    done = run(blind, out=str(tmp_path / "out"))
+    patient = "null" if how == "killed" else "12"
+    done = run(blind.override(f"scale.hang_seconds={patient}"), out=str(tmp_path / "out"))
     assert os.path.exists(marker)
     assert done.summary["restarts"] == [4], "not the newest checkpoint before its death"
     assert done.finished
+    if how == "hanging":
+        stacks = {path.name[-10:]: path.read_text() for path in Path(done.url, "stacks").iterdir()}
+        assert "in disturbed" in stacks["rank-1.txt"], "who hangs"
     whole = runs.two["digits"]
     trained = [key for key in keys(rows(whole)) if key[1] == "train"]
     assert keys(rows(done.url)) == trained, "a step is missing or was written twice"

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from datasets import store
+from datasets import order, store
 from datasets.refusal import Refusal
 from datasets.sampling.samplers import Sampler
 from datasets.shards import Dataset
@@ -43,17 +43,22 @@ class Watch:
             if all(map(math.isfinite, losses.values())):
                 continue
             if self.notes:
-                self._note(row, losses, sum(steps for _, steps in lengths[: row["phase"]]))
+                self._note(row, losses, lengths)
             if self.recipe.phases[row["phase"]].nonfinite != "skip":
                 raise self._refusal(row, losses)
 
-    def _note(self, row: Mapping[str, Any], losses: Mapping[str, float], before: int) -> None:
+    def _note(
+        self,
+        row: Mapping[str, Any],
+        losses: Mapping[str, float],
+        lengths: Sequence[tuple[int, int]],
+    ) -> None:
         """`nonfinite/step-N.json`: the step, its losses in words, and its samples in the order of their slots."""
-        sampler, phase, epoch = self.samplers[row["phase"]], row["phase"], row["epoch"]
-        line = sampler.epoch(seed=self.recipe.seed, phase=phase, epoch=epoch)
-        rows = line.rows(row["step"] - 1 - before - epoch * sampler.plan.steps)
+        phase, epoch, place = order.locate(row["step"] - 1, lengths)
+        line = self.samplers[phase].epoch(seed=self.recipe.seed, phase=phase, epoch=epoch)
+        rows = line.rows(place)
         found = {
-            **{name: row[name] for name in ("step", "phase", "epoch")},
+            **{"step": row["step"], "phase": phase, "epoch": epoch},
             "losses": {name: str(value) for name, value in losses.items()},
             "sample_ids": self.dataset.columns("train")["id"][rows].tolist(),
         }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from datasets import figures
 from datasets.shards import Dataset
 
 if TYPE_CHECKING:
@@ -44,21 +44,12 @@ def examples(dataset: Dataset) -> Figure | None:
     manifest = dataset.manifest
     if manifest.kind != "image":
         return None
-    from matplotlib.figure import Figure
-
     columns = dataset.columns("train")
     labels = columns.get("label", np.zeros(manifest.splits["train"].rows, np.int64))
     rank_in_class = np.empty(len(labels), np.int64)
     for label in np.unique(labels):
         rank_in_class[labels == label] = np.arange(np.count_nonzero(labels == label))
     shown = np.lexsort((labels, rank_in_class))[:_SHOWN]
-    wide = min(10, len(shown))
-    tall = math.ceil(len(shown) / wide)
-    drawing = Figure(figsize=(wide * 0.8, tall * 0.95), layout="constrained")
-    for place, row in enumerate(shown):
-        axes = drawing.add_subplot(tall, wide, place + 1)
-        axes.imshow(dataset.picture("train", int(row)), cmap="gray", vmin=0, vmax=255)
-        if manifest.classes:
-            axes.set_title(manifest.classes[labels[row]][:12], fontsize=8, pad=2)
-        axes.axis("off")
-    return drawing
+    pictures = [dataset.picture("train", int(row)) for row in shown]
+    titles = [manifest.classes[labels[row]][:12] for row in shown] if manifest.classes else []
+    return figures.sheet(pictures, titles, wide=10, cell=(0.8, 0.95))

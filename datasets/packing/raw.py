@@ -104,7 +104,8 @@ def memory(shape: tuple[int, ...]) -> Pixels:
     folder = tempfile.gettempdir()
     with explained("written", folder), tempfile.TemporaryFile(prefix="manta-") as file:
         # On a full disk this is an error, and writing into what is mapped the end of the process.
-        os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape)))
+        if hasattr(os, "posix_fallocate"):  # macOS has none
+            os.posix_fallocate(file.fileno(), 0, max(1, math.prod(shape)))
         return np.memmap(file, np.uint8, "w+", shape=shape)
 
 

@@ -45,12 +45,30 @@ def test_who_cannot_write_ends_all_the_same(tmp_path: Path) -> None:
     dog.close()
 
 
-def test_who_gets_on_is_left_alone(tmp_path: Path) -> None:
-    ended, turns = threading.Event(), threading.Event()
-    dog = Watchdog(str(tmp_path), 0, 30.0, end=lambda code: ended.set())
+class Clock:
+    """Time that passes when it is told to; it knows how often it was looked at."""
+
+    def __init__(self) -> None:
+        self.now, self.looks = 0.0, threading.Semaphore(0)
+
+    def __call__(self) -> float:
+        self.looks.release()
+        return self.now
+
+
+def test_who_gets_on_is_left_alone_until_it_does_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, ended = Clock(), threading.Event()
+    monkeypatch.setattr(watchdog.time, "monotonic", clock)
+    dog = Watchdog(str(tmp_path), 0, 0.2, end=lambda code: ended.set())
     for _ in range(5):
-        turns.wait(0.02)
+        clock.now += 0.15  # together far more than it may be silent
         dog.alive()
-    assert not ended.is_set()
+        for _ in range(4):
+            assert clock.looks.acquire(timeout=30), "nobody watches"
+        assert not ended.is_set()
+    clock.now += 0.3
+    assert ended.wait(30)
     dog.close()
-    assert not dog._thread.is_alive() and watchdog.found(str(tmp_path)) == []
+    assert not dog._thread.is_alive()
