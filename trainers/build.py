@@ -53,7 +53,8 @@ def shape(recipe: Recipe, manifest: Manifest) -> Shape:
     height, stored_width, stored_channels = manifest.shape
     channels, size = wanted(recipe)
     weights = _normalisation(recipe)
-    mean, std = weights or (list(manifest.mean), list(manifest.std))
+    # A channel of one value everywhere has no deviation to divide by.
+    mean, std = weights or (list(manifest.mean), [value or 1.0 for value in manifest.std])
     side = recipe.data.size or size or height
     if not side:
         raise Refusal(

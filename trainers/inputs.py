@@ -42,8 +42,7 @@ class Inputs:
                 remedy="give as many of each",
             )
         self.channels, self.size, self.device = channels, size, torch.device(device)
-        # A channel of one value everywhere has no deviation to divide by.
-        mean_C, std_C = torch.tensor(mean), torch.tensor([value or 1.0 for value in std])
+        mean_C, std_C = torch.tensor(mean), torch.tensor(std)
         self.scale = (1 / (255 * std_C)).view(1, -1, 1, 1).to(self.device)
         self.shift = (-mean_C / std_C).view(1, -1, 1, 1).to(self.device)
 
