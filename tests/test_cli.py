@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
 import launch
 from cluster.lock import Lock
@@ -77,7 +78,7 @@ def test_help_of_a_verb_has_an_example_that_parses(verb: str) -> None:
     words = shlex.split(example[1])
     assert words[0] == verb
     # A word of the example that the verb does not know is a mistake in it, which parsing finds.
-    command = launch.typer.main.get_command(launch.app).commands[verb]  # type: ignore[attr-defined]
+    command = get_command(launch.app).commands[verb]  # type: ignore[attr-defined]
     command.make_context(verb, words[1:])
     for word in words:
         if word.startswith("recipes/"):

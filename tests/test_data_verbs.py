@@ -16,6 +16,7 @@ import launch
 from datasets import pack, shards
 from tests.commands import cli
 from tests.datasets.test_raw import folder, small
+from verbs.data import data
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def leaking(digits: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_help_of_a_data_verb_has_an_example_that_parses() -> None:
-    for verb in launch.data.registered_commands:
+    for verb in data.registered_commands:
         said = cli("data", str(verb.name), "--help")
         assert said.code == 0
         example = re.search(r"Example: python launch\.py (.*)$", " ".join(said.out.split()))

@@ -1,0 +1,72 @@
+"""`submit`: run a verb as a job of a Ray cluster."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from verbs.door import Debug, Json, not_both, tell, verb
+
+
+@verb("python launch.py submit -- train recipes/digits.yaml --out s3://bucket/runs")
+def submit(
+    words: Annotated[
+        list[str] | None, typer.Argument(help="what the job runs, behind --", metavar="-- VERB ...")
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="the cluster's dashboard [$RAY_API_SERVER_ADDRESS, else 127.0.0.1:8265]"),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=VALUE, or NAME as it is here, for the job; no secrets; repeatable"),
+    ] = None,
+    python: Annotated[
+        str | None,
+        typer.Option(help="the head's interpreter [the path of this one, else python on its PATH]"),
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", help="do not follow the job")] = False,
+    attach: Annotated[str | None, typer.Option(metavar="JOB", help="follow a job again")] = None,
+    stop: Annotated[str | None, typer.Option(metavar="JOB", help="end a job")] = None,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Run a verb as a job of a Ray cluster: ships the checkout, follows the logs, ends with the job's exit code."""
+    from cluster import submit as jobs
+    from cluster.shipping import cargo
+    from trainers.rooms import ROOT
+
+    not_both("--attach", attach, "--stop", stop)
+    not_both("--attach" if attach else "--stop", attach or stop, "a verb", words)
+    if stop:
+        status = jobs.Jobs(address).stop(stop)
+        tell(as_json, {"job": stop, "status": status}, f"{stop} {status.lower()}")
+        return
+    job = attach
+    if job is None:
+        shipped = cargo(ROOT)
+        planned, variables = jobs.planned(words or (), shipped), jobs.variables(env or ())
+    there = jobs.Jobs(address)
+    if job is None:
+        sys.stderr.write(f"shipping {shipped} to {there.address}\n")
+        job = there.submit(planned, shipped, variables, python=python)
+    again = f"`submit --attach {job}` follows it, `submit --stop {job}` ends it"
+    sys.stderr.write(f"job {job}; {again}\n")
+    if detach:
+        tell(as_json, {"job": job, "status": there.status(job)}, job)
+        return
+    try:
+        for text in there.follow(job):
+            (sys.stderr if as_json else sys.stdout).write(text)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nthe job goes on; {again}\n")
+        raise SystemExit(130) from None
+    code = there.exit_code(job)
+    if as_json:
+        tell(True, {"job": job, "status": there.status(job), "exit_code": code}, "")
+    if code:
+        sys.stderr.write(f"job {job} {there.status(job).lower()}: {there.why(job)}\n")
+        raise SystemExit(code)
