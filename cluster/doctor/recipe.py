@@ -1,0 +1,96 @@
+"""What a recipe needs of the place: its model, its memory, its workers, its data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cluster.describe import describe, shape_of
+from cluster.doctor.check import Check, Finding, checked
+from cluster.doctor.machine import GIB
+from cluster.doctor.storage import Packed
+from cluster.train import Place, choose_place, plans_of
+from datasets import progress, store
+from datasets.packed import leaks
+from datasets.refusal import Refusal
+from trainers import feed, memory
+from trainers.engine import uses_bf16
+from trainers.recipe import Recipe
+
+ROOMY = 0.9  # of a device's memory: the rest is its libraries'
+
+
+def checks(recipe: Recipe, device_bytes: Callable[[Place], int]) -> list[Check]:
+    """Model, workers, data and memory; `device_bytes` is what one worker has at the place."""
+    return [
+        checked("model", lambda: _model(recipe)),
+        checked("workers", lambda: _workers(recipe)),
+        checked("data", lambda: _data(recipe)),
+        checked("memory", lambda: _memory(recipe, device_bytes)),
+    ]
+
+
+def sets(recipe: Recipe) -> tuple[Packed, ...]:
+    """The packed sets that a recipe names by where they are; none where the data cannot be opened."""
+    origins = [*(recipe.data.mixture or ()), recipe.data]
+    urls = [origin.url for origin in origins if origin.url is not None]
+    try:
+        return tuple(Packed.of(url) for url in map(_absolute, urls))
+    except Refusal:
+        return ()  # the check of the data says why
+
+
+def _absolute(url: str) -> str:
+    return url if store.is_remote(url) else str(store.path_of(url).expanduser().absolute())
+
+
+def _model(recipe: Recipe) -> str:
+    described = describe(recipe)
+    number, learning = described["parameters"], described["trainable"]
+    frozen = f", {learning:,} of them learn" if learning != number else ""
+    return f"{recipe.model.name}, {number:,} parameters{frozen}"
+
+
+def _workers(recipe: Recipe) -> str:
+    place = choose_place(recipe)
+    return f"{place.workers} on {place.device}, {'Ray' if place.ray else 'this process'}"
+
+
+def _data(recipe: Recipe) -> str:
+    dataset = feed.dataset(recipe.data, shown=progress.shown)
+    leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
+    plans = plans_of(recipe, dataset, choose_place(recipe).workers)
+    rows = {split: found.rows for split, found in dataset.manifest.splits.items()}
+    return f"{dataset.url}: {rows}, {plans[0].steps} steps an epoch"
+
+
+def _memory(recipe: Recipe, device_bytes: Callable[[Place], int]) -> Finding:
+    """The phase that takes most, against what a worker has."""
+    place = choose_place(recipe)
+    shape, bf16, available = (
+        shape_of(recipe, None),
+        uses_bf16(recipe, place.device),
+        device_bytes(place),
+    )
+    taken = []
+    for index in range(len(recipe.phases)):
+        # The largest share of the global batch, or as much of it as is taken at once.
+        rows = -(-recipe.phase_data(index).batch // place.workers)
+        found = memory.estimate(recipe, shape, index, bf16=bf16)
+        taken.append((found, min(rows, recipe.scale.micro_batch or rows)))
+    found, rows = max(taken, key=lambda each: each[0].at(each[1]))
+    said = (
+        f"{_size(found.fixed)} and {_size(found.row)} a row: at {rows} rows a worker "
+        f"{_size(found.at(rows))} of {_size(available)}"
+    )
+    if found.at(rows) <= ROOMY * available:
+        return Finding(said)
+    fitting = found.most_rows(int(ROOMY * available))
+    remedy = f"set scale.micro_batch={fitting}" if fitting else "choose a smaller model"
+    raise Refusal(said, path="scale.micro_batch", value=rows, remedy=f"{remedy}, or more workers")
+
+
+def _size(number: float) -> str:
+    for unit, bytes_each in (("GiB", GIB), ("MiB", 2**20)):
+        if number >= bytes_each:
+            return f"{number / bytes_each:,.1f} {unit}"
+    return f"{number / 2**10:,.1f} KiB"
