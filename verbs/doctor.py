@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
@@ -35,7 +36,8 @@ def doctor(
     from cluster.doctor.check import lines
     from cluster.doctor.examine import examine
 
-    checks = examine(loaded, out)
+    with contextlib.redirect_stdout(sys.stderr):  # Ray prints there what befalls its nodes
+        checks = examine(loaded, out)
     tell(as_json, {"checks": [check.as_dict() for check in checks]}, lines(checks))
     if not all(check.ok for check in checks):
         raise SystemExit(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib import metadata
@@ -23,6 +24,7 @@ from trainers.rooms import ROOT
 if TYPE_CHECKING:
     from cluster.train import Place
 
+REACH_SECONDS = 5.0
 ANSWER_SECONDS = 180.0  # a node may have to fetch the checkout first, and to wake its GPUs
 
 
@@ -79,15 +81,20 @@ def _of_the_cluster(recipe: Recipe | None, out: str | None) -> list[Check]:
 
 
 def _connected() -> Any:
+    """Ray, on the cluster of RAY_ADDRESS. Raises Refusal, in seconds, where there is none; Ray would try for minutes."""
     from cluster import workers
 
+    address = os.environ["RAY_ADDRESS"]
+    host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
+        if host and port.isdecimal():
+            socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
         return workers.connected(1)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise Refusal(
             f"no Ray cluster answers: {str(error).strip().splitlines()[0][:200]}",
             path="RAY_ADDRESS",
-            value=os.environ["RAY_ADDRESS"],
+            value=address,
             remedy="check the address and `ray status`",
         ) from error
 

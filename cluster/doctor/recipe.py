@@ -21,11 +21,17 @@ ROOMY = 0.9  # of a device's memory: the rest is its libraries'
 
 def checks(recipe: Recipe, device_bytes: Callable[[Place], int]) -> list[Check]:
     """Model, workers, data and memory; `device_bytes` is what one worker has at the place."""
+    model = checked("model", lambda: _model(recipe))
+    try:
+        place = choose_place(recipe)
+    except Refusal as refusal:
+        return [model, Check("workers", "BAD", str(refusal))]
+    where = "Ray" if place.ray else "this process"
     return [
-        checked("model", lambda: _model(recipe)),
-        checked("workers", lambda: _workers(recipe)),
-        checked("data", lambda: _data(recipe)),
-        checked("memory", lambda: _memory(recipe, device_bytes)),
+        model,
+        Check("workers", "ok", f"{place.workers} on {place.device}, {where}"),
+        checked("data", lambda: _data(recipe, place)),
+        checked("memory", lambda: _memory(recipe, place, device_bytes(place))),
     ]
 
 
@@ -50,27 +56,17 @@ def _model(recipe: Recipe) -> str:
     return f"{recipe.model.name}, {number:,} parameters{frozen}"
 
 
-def _workers(recipe: Recipe) -> str:
-    place = choose_place(recipe)
-    return f"{place.workers} on {place.device}, {'Ray' if place.ray else 'this process'}"
-
-
-def _data(recipe: Recipe) -> str:
+def _data(recipe: Recipe, place: Place) -> str:
     dataset = feed.dataset(recipe.data, shown=progress.shown)
     leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
-    plans = plans_of(recipe, dataset, choose_place(recipe).workers)
+    plans = plans_of(recipe, dataset, place.workers)
     rows = {split: found.rows for split, found in dataset.manifest.splits.items()}
     return f"{dataset.url}: {rows}, {plans[0].steps} steps an epoch"
 
 
-def _memory(recipe: Recipe, device_bytes: Callable[[Place], int]) -> Finding:
+def _memory(recipe: Recipe, place: Place, available: int) -> Finding:
     """The phase that takes most, against what a worker has."""
-    place = choose_place(recipe)
-    shape, bf16, available = (
-        shape_of(recipe, None),
-        uses_bf16(recipe, place.device),
-        device_bytes(place),
-    )
+    shape, bf16 = shape_of(recipe, None), uses_bf16(recipe, place.device)
     taken = []
     for index in range(len(recipe.phases)):
         # The largest share of the global batch, or as much of it as is taken at once.

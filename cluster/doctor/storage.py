@@ -22,6 +22,7 @@ from datasets.refusal import Refusal
 
 READ_BYTES = 32 * 2**20  # what is read at most to measure a speed,
 READ_SECONDS = 2.0  # and for how long
+LEAST_BYTES = 4 * 2**20  # of less, only the latency would be measured
 PIECE_BYTES = 2**20
 READERS = 8
 SLOW = 20.0  # MB/s that a node should read at least
@@ -126,13 +127,13 @@ def data_set(packed: Packed) -> str:
 
 
 def reading(packed: Sequence[Packed], sign: Sign | None) -> Finding:
-    """MB/s at which the data come here, or (without any) a file among the run folders."""
+    """MB/s at which the data come here, or (where they are few) a file among the run folders."""
     pieces = [(each.url, *piece) for each in packed for piece in each.pieces]
-    if not pieces and sign:
+    if sign and sum(length for *_, length in pieces) < LEAST_BYTES:
         name = sign.url.rpartition("/")[2]
         pieces = [(sign.folder, *piece) for piece in _pieces([(name, sign.bytes)])]
-    if not pieces:
-        return Finding("nothing to read from")
+    if sum(length for *_, length in pieces) < LEAST_BYTES:
+        return Finding("too little to read for a speed")
     start = time.perf_counter()
     until = start + READ_SECONDS
     with ThreadPoolExecutor(READERS, thread_name_prefix="doctor") as pool:
