@@ -116,6 +116,12 @@ def refuse(checks: Iterable[Check], remedy: str) -> None:
     if not bad:
         return
     first = bad[0]
+    found, _, own = str(first).partition(" -- ")
     more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
     where = f"{listed(first.nodes)}: " if first.nodes else ""
-    raise Refusal(f"{where}{first}{more}", path=first.name, value=list(first.nodes), remedy=remedy)
+    raise Refusal(
+        f"{where}{found}{more}",
+        path=first.name,
+        value=list(first.nodes),
+        remedy=f"{own}; {remedy}" if own else remedy,
+    )

@@ -85,8 +85,7 @@ def made(ray: Any, nodes: Sequence[Node], asked: Asked, *, seconds: float) -> Ro
         for each in ready:
             name = answers[each]
             try:
-                seen[name] = ray.get(each)
-                clocks[name] = _clock(ray, actors[name])
+                seen[name], clocks[name] = ray.get(each), _clock(ray, actors[name])
             except Exception as error:  # noqa: BLE001  whatever a node raises is what was found there
                 failed[name] = _reason(error)
         return Round(seen, clocks, failed)
