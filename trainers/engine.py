@@ -25,6 +25,7 @@ from trainers import (
     feed,
     final,
     ledger,
+    memory,
     nonfinite,
     parallel,
     resume,
@@ -357,6 +358,7 @@ class Training:
 
     def _summarise(self, status: str, scores: Mapping[str, float]) -> None:
         """summary.json as far as the engine knows it; the place adds where it ran."""
+        peak = parallel.gathered_rows(torch.tensor([memory.peak(self.device)])).max()
         if not self.track:
             return
         self.track.settle()
@@ -378,6 +380,7 @@ class Training:
             wait_seconds=round(self.waited, 3),
             **self.meter.fetched,
             parameters=sum(p.numel() for p in self.model.parameters()),
+            peak_bytes=int(peak),
             nonfinite=len(nonfinite.steps(folder)) or None,
             notes=[*dict.fromkeys(notes)],
         )

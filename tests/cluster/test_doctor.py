@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import dataclasses
 import json
 import os
 import signal
@@ -11,16 +12,15 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.doctor import admit, compare, examine, gpu, machine, network
+from cluster.doctor import admit, compare, examine, gpu, machine, network, storage
 from cluster.doctor.check import Check, Finding, checked, gathered, lines
 from cluster.doctor.visit import Clock
-from datasets import pack
+from datasets import pack, store
 from datasets.refusal import Refusal
 from tests.cluster.conftest import DIGITS, SMALL
 from tests.commands import cli
@@ -34,13 +34,13 @@ def _free_port() -> int:
         return int(held.getsockname()[1])
 
 
-@dataclass
+@dataclasses.dataclass
 class Ours:
     """A cluster whose nodes share the folder `shared`, but for those that are added `elsewhere`."""
 
     cluster: Any
     shared: Path
-    over: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = dataclasses.field(default_factory=threading.Event)
 
     def add(self, **variables: str) -> Any:
         """A node whose environment has the variables; whoever needs it waits for it."""
@@ -198,6 +198,25 @@ def test_storage_that_one_node_cannot_reach_is_told_of_that_node(ours: Ours, buc
     assert [ends(check) for check in found["run folders"] if check["ok"]] == [[name]]
     assert sum(len(check["nodes"]) for check in found["run folders"]) == 3
     assert "s3cr3t" not in json.dumps(found)
+
+
+def test_a_bucket_is_written_seen_and_its_speed_is_measured(bucket: str) -> None:
+    pack.pack("digits", {}, f"{bucket}/digits", splits={"val": 0.15, "test": 0.15}, seed=0)
+    packed = storage.Packed.of(f"{bucket}/digits")
+    assert storage.data_set(packed) == f"{bucket}/digits: read"
+    with storage.signed(f"{bucket}/runs", storage.SIGN_BYTES) as sign:
+        found = storage.run_folders(sign.folder, sign)
+        assert found.found == f"{bucket}/runs: written, read and deleted" and found.amount is None
+        speed = storage.reading((packed,), sign)
+        assert speed.unit == "MB/s" and speed.amount and speed.amount > 0
+        other = dataclasses.replace(sign, digest="0" * 64)
+        with pytest.raises(Refusal, match="what the driver wrote there reads otherwise here"):
+            storage.run_folders(sign.folder, other)
+    assert store.names(f"{bucket}/runs") == []
+    with pytest.raises(Refusal, match="another data set lies there"):
+        storage.data_set(dataclasses.replace(packed, digest="0" * 64))
+    with pytest.raises(Refusal, match="so it is not the same folder"):
+        storage.run_folders(sign.folder, sign)
 
 
 def test_storage_that_nobody_reaches_is_said_once(ours: Ours) -> None:
