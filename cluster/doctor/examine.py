@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from cluster.doctor import compare, gpu, machine, network, storage, visit
 from cluster.doctor import recipe as needs
 from cluster.doctor.check import Check, checked
-from cluster.doctor.node import Asked
+from cluster.doctor.node import Asked, Node
 from cluster.doctor.storage import Sign
-from cluster.doctor.visit import Node, Round
+from cluster.doctor.visit import Round
 from datasets import store
 from datasets.refusal import Refusal
 from trainers.recipe import Recipe

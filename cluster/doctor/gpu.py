@@ -33,20 +33,25 @@ class GPUs:
     bytes: int = 0
 
 
-def gpus(promised: int | None, driver: str = DRIVER) -> GPUs:
+def gpus(promised: int | None) -> GPUs:
     """The GPUs here, of which Ray was told of `promised`; None where there is no Ray."""
-    version = _driver(driver)
+    version = driver()
     if not promised and not version:
         return GPUs(Check("gpu", "ok", "none"))
     try:
         answer = _asked()
     except Refusal as refusal:
         return GPUs(Check("gpu", "BAD", str(refusal)))
-    check = checked("gpu", lambda: _judged(answer, promised, version or "unknown"))
+    return judged(answer, promised, version or "unknown")
+
+
+def judged(answer: dict[str, Any], promised: int | None, driver: str) -> GPUs:
+    """What `found` answered, held against what Ray was told."""
+    check = checked("gpu", lambda: _finding(answer, promised, driver))
     return GPUs(check, tuple(answer["names"]), answer["bytes"])
 
 
-def _judged(answer: dict[str, Any], promised: int | None, driver: str) -> Finding:
+def _finding(answer: dict[str, Any], promised: int | None, driver: str) -> Finding:
     names, error, cuda = answer["names"], answer["error"], answer["cuda"]
     if promised and len(names) < promised:
         raise Refusal(
@@ -70,7 +75,7 @@ def _judged(answer: dict[str, Any], promised: int | None, driver: str) -> Findin
     return Finding(said)
 
 
-def _driver(file: str) -> str:
+def driver(file: str = DRIVER) -> str:
     """The version of NVIDIA's kernel module, "" without one."""
     path = Path(file)
     found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", path.read_text() if path.is_file() else "")

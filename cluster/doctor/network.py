@@ -23,10 +23,9 @@ def network(backend: Backend, address: str = "", *, several: bool = False) -> Fi
     `several` says that the cluster has other hosts, which must be able to reach this one. Raises Refusal where the
     environment names an interface that is absent, and where gloo would listen on the loopback.
     """
-    addresses = interfaces()
     names = [name for _, name in socket.if_nameindex()]
-    own = next((name for name, ip in addresses.items() if ip == address), "")
-    ray = f", Ray on {own} {address}" if own else f", Ray on {address}" if address else ""
+    own = _interface(address)
+    ray = f", Ray on {own}" if own else ""
     variable = f"{backend.upper()}_SOCKET_IFNAME"
     said = os.environ.get(variable, "")
     if said:
@@ -66,7 +65,14 @@ def _of_the_hostname(ray: str, own: str, *, several: bool) -> Finding:
             value=host,
             remedy=remedy,
         )
-    return Finding(f"gloo on {resolved} ({host}){ray}")
+    return Finding(f"gloo on {_interface(resolved)}{ray}")
+
+
+def _interface(address: str) -> str:
+    """The interface of an address, or the address where that is not known."""
+    found = interfaces().items()
+    loopback = address.startswith("127.") and "127.0.0.1"  # all of them are the same one's
+    return next((name for name, ip in found if ip in (address, loopback)), address)
 
 
 def interfaces() -> dict[str, str]:

@@ -4,10 +4,23 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from cluster.doctor import gpu, machine, network, storage
 from cluster.doctor.check import Check, Finding, checked
 from cluster.doctor.storage import Packed, Sign
+from datasets import store
+
+
+class Node(NamedTuple):
+    """A node that Ray calls alive; `name` tells people which."""
+
+    id: str
+    name: str
+    address: str
+    num_cpus: float
+    num_gpus: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +52,8 @@ class Examiner:
         """Seconds since 1970, as this node has them."""
         return time.time()
 
-    def look(self, asked: Asked, address: str, num_gpus: int) -> Seen:
-        """`address` and `num_gpus` are Ray's of this node."""
+    def look(self, asked: Asked, node: Node) -> Seen:
+        """What this node is, `node` to Ray."""
         checks = []
         if sign := asked.sign:
             checks.append(checked("run folders", lambda: storage.run_folders(sign.folder, sign)))
@@ -48,18 +61,18 @@ class Examiner:
         if not asked.thorough:
             return Seen(machine.software(), tuple(checks))
         readable = all(check.ok for check in checks)
-        remote = sum(each.bytes for each in asked.sets if "://" in each.url)
+        remote = sum(each.bytes for each in asked.sets if store.is_remote(each.url))
         checks += [
             *([checked("reading", lambda: storage.reading(asked.sets, sign))] if readable else []),
             checked("cache", lambda: machine.cache_folder(remote)),
             checked("ray's disk", ray_disk),
             checked("shared memory", machine.shared_memory),
-            checked(
-                "network",
-                lambda: network.network(asked.backend, address, several=asked.several),
-            ),
         ]
-        found = gpu.gpus(num_gpus)
+        if node.num_cpus or node.num_gpus:  # a head without has no workers, who meet on the network
+            backend, several = asked.backend, asked.several
+            look = partial(network.network, backend, node.address, several=several)
+            checks.append(checked("network", look))
+        found = gpu.gpus(node.num_gpus)
         return Seen(
             machine.software(),
             (*checks, found.check),

@@ -7,20 +7,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from cluster.doctor.node import Asked, Examiner, Seen
+from cluster.doctor.node import Asked, Examiner, Node, Seen
 
 PINGS = 5
 PING_SECONDS = 5.0
-
-
-class Node(NamedTuple):
-    """A node that Ray calls alive; `name` tells people which."""
-
-    id: str
-    name: str
-    address: str
-    num_cpus: float
-    num_gpus: int
 
 
 class Clock(NamedTuple):
@@ -75,10 +65,7 @@ def made(ray: Any, nodes: Sequence[Node], asked: Asked, *, seconds: float) -> Ro
         options = {"num_cpus": 0, "max_restarts": 0, "scheduling_strategy": there}
         actors[node.name] = ray.remote(**options)(Examiner).remote()
     try:
-        answers = {
-            actors[node.name].look.remote(asked, node.address, node.num_gpus): node.name
-            for node in nodes
-        }
+        answers = {actors[node.name].look.remote(asked, node): node.name for node in nodes}
         ready, late = ray.wait([*answers], num_returns=len(answers), timeout=seconds)
         failed = {answers[each]: f"no answer in {seconds:.0f} s" for each in late}
         seen, clocks = {}, {}

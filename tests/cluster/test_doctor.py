@@ -6,6 +6,7 @@ import ctypes
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -88,6 +89,7 @@ def ours(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ours]:
     import ray
     from ray.cluster_utils import Cluster
 
+    ray.shutdown()  # what another test may have left would be taken for ours
     shared = tmp_path_factory.mktemp("shared")
     pack.pack("digits", {}, str(shared / "digits"), splits={"val": 0.15, "test": 0.15}, seed=0)
     with pytest.MonkeyPatch.context() as patch:
@@ -315,3 +317,39 @@ def test_gpus_that_ray_was_told_of_and_torch_does_not_see() -> None:
     told = gpu.gpus(torch.cuda.device_count() + 1)
     assert not told.check.ok
     assert f"of the {torch.cuda.device_count() + 1} GPUs that Ray was told of" in told.check.found
+
+
+@pytest.mark.parametrize(
+    ("names", "error", "promised", "state", "told"),
+    [
+        (
+            ["H100", "H100"],
+            "",
+            2,
+            "ok",
+            "2 x H100, driver 580.95, CUDA 13.0, NCCL 2.30.7, a kernel",
+        ),
+        (["H100", "A10"], "", None, "ok", "H100, A10, driver 580.95"),
+        (["H100", "H100"], "", 1, "warn", "Ray was told of 1"),
+        (["H100"], "no kernel image", 1, "BAD", "a kernel does not run: no kernel image"),
+        ([], "driver too old", 1, "BAD", "torch sees 0 of the 1 GPUs .*: driver too old"),
+    ],
+)
+def test_gpus_are_judged_by_what_they_answer(
+    names: list[str], error: str, promised: int | None, state: str, told: str
+) -> None:
+    answer = {"names": names, "bytes": 2**30, "cuda": "13.0", "nccl": "2.30.7", "error": error}
+    found = gpu.judged(answer, promised, "580.95")
+    assert found.check.state == state
+    assert re.search(told, found.check.found)
+    assert found.names == tuple(names)
+
+
+def test_the_driver_is_read_from_the_kernel_module(tmp_path: Path) -> None:
+    file = tmp_path / "version"
+    file.write_text(
+        "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.95.05  Release Build\n"
+        "GCC version:  gcc version 12.3.0 (Ubuntu 12.3.0-1ubuntu1)\n"
+    )
+    assert gpu.driver(str(file)) == "580.95.05"
+    assert gpu.driver(str(tmp_path / "absent")) == ""
