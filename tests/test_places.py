@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 
 from cluster import workers
+from cluster.connection import connected
 from cluster.run import Run, run
 from cluster.session import Local
 from cluster.train import run_folder
@@ -71,7 +72,7 @@ def ray_session() -> Iterator[None]:
     before = descendants()
     # Workers do not import the tests: what these send them travels whole.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    workers.connected(2)
+    connected(2)
     yield
     ray.shutdown()
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])

@@ -142,6 +142,12 @@ def latest(run: str) -> str | None:
     return None
 
 
+def step_of(url: str | None) -> int:
+    """The steps that are done in a checkpoint; 0 without one."""
+    match = _NAME.match((url or "").rsplit("/", 1)[-1])
+    return int(match[1]) if match else 0
+
+
 def point(run: str, chosen: Mapping[str, Any]) -> None:
     """Say which checkpoint is the best and why; with nothing chosen, that none is."""
     url = store.join(run, "checkpoints", "best.json")

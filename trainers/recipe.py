@@ -9,12 +9,15 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -33,7 +36,26 @@ from trainers.part import (
     TaskPart,
 )
 
+
+def _group(value: int | str) -> int | str:
+    """How many workers: a number, `auto`, or `2..8`."""
+    fewest, dots, most = str(value).partition("..")
+    numbers = [int(text) for text in ((fewest, most) if dots else (fewest,)) if text.isdecimal()]
+    if value != "auto" and (not numbers or min(numbers) < 1 or (dots and len(numbers) < 2)):
+        raise ValueError("should be a number from 1, a range such as 2..8, or auto")
+    if numbers != sorted(numbers):
+        raise ValueError("should name the fewest workers first, then the most")
+    return int(fewest) if numbers and not dots else value
+
+
 Name = Annotated[str, Field(pattern=NAME)]
+Group = Annotated[
+    int | str,
+    AfterValidator(_group),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"pattern": r"^(auto|[0-9]+\.\.[0-9]+)$"}]}
+    ),
+]
 Score = Annotated[str, Field(pattern=SCORE)]
 
 
@@ -116,7 +138,15 @@ class Keep(Frozen):
 class Scale(Frozen):
     """How much hardware and how: never changes what is learnt, beyond rounding."""
 
-    workers: PositiveInt | Literal["auto"] = 1
+    workers: Group = Field(
+        1, description="auto: as many as there are GPUs; 2..8: as many as there is room for"
+    )
+    placement: Literal["packed", "spread"] = Field(
+        "packed", description="workers on as few hosts as they fit on, or on as many as there are"
+    )
+    wait_seconds: NonNegativeFloat = Field(
+        0.0, description="for hosts that are still to come, an autoscaler's"
+    )
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     sync_bn: bool = True
@@ -133,6 +163,12 @@ class Scale(Frozen):
         900.0,
         description="without a step or a judged batch, after which Ray workers are ended and started again; null: never",
     )
+
+    @property
+    def group(self) -> tuple[int, int]:
+        """The fewest and the most workers; of `auto` what is without GPUs, one."""
+        fewest, _, most = str(self.workers).partition("..")
+        return (1, 1) if fewest == "auto" else (int(fewest), int(most or fewest))
 
 
 class Log(Frozen):
