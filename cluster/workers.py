@@ -18,6 +18,7 @@ from cluster.session import STOP, RayWorker
 from datasets import store
 from datasets.refusal import Refusal
 from trainers import checkpoint, summary
+from trainers.accumulation import OutOfMemory
 from trainers.engine import fit
 from trainers.recipe import Recipe
 
@@ -91,26 +92,34 @@ class Group:
             late = time.monotonic() - small_since > GROW_SECONDS
             return ROOM if late and capacity.room(self.device) else ""
 
-        failed = None
+        error = None
         try:
             self.follower.during(lambda: self._fit(size), reason)
-        except TrainingFailedError as error:
-            cause = _cause(error)
-            if cause is not None:
-                raise cause from None
-            failed = error
-        why = self.follower.why
-        if not failed and (not why or summary.read(self.folder).get("status") == "finished"):
+        except TrainingFailedError as raised:
+            error = raised
+        cause, why = _cause(error), self.follower.why
+        if cause is not None and not isinstance(cause, OutOfMemory):
+            raise cause from None
+        if error is None and (not why or summary.read(self.folder).get("status") == "finished"):
             return True
         store.remove(store.join(self.folder, STOP))
-        if why == LEAVING:
+        if cause is not None:
+            self._too_large(cause)
+        elif why == LEAVING:
             self._preempted()
         elif why:
             self._say(f"{why}: starting again with them")
         else:
-            assert failed
-            self._died(failed)
+            self._died(error)
         return False
+
+    def _too_large(self, error: OutOfMemory) -> None:
+        """Start again with half as many rows at once, where the recipe leaves it to us."""
+        rows = int(error.value) // 2
+        if self.recipe.scale.micro_batch != "auto" or not rows:
+            raise error from None
+        summary.amend(self.folder, micro_batch=rows)
+        self._say(f"{error.value} rows at once do not fit into memory: starting again with {rows}")
 
     def _preempted(self) -> None:
         """Counted apart from deaths: nobody did anything wrong, and nothing done was lost if there was time to save."""
@@ -119,7 +128,7 @@ class Group:
         summary.amend(self.folder, preemptions=[*known.get("preemptions", []), step])
         self._say(f"{LEAVING}: saved at step {step}, starting again without it")
 
-    def _died(self, error: BaseException) -> None:
+    def _died(self, error: BaseException | None) -> None:
         newest = checkpoint.latest(self.folder)
         # A run that gets on may lose many workers; one that does not, few.
         self.deaths = self.deaths + 1 if newest == self.reached else 1
@@ -189,7 +198,7 @@ def worker(config: dict[str, Any]) -> None:
 
 
 def _cause(error: Any) -> BaseException | None:
-    """The exception that code raised in a worker, or None where workers died."""
+    """The exception that code raised in a worker, or None where workers died, or nothing went wrong."""
     from ray.exceptions import RayTaskError
 
     for failure in getattr(error, "worker_failures", {}).values():
@@ -211,6 +220,6 @@ def _of_a_death(failure: Exception) -> bool:
     )
 
 
-def _line(error: BaseException) -> str:
+def _line(error: BaseException | None) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else type(error).__name__)[:200]

@@ -31,6 +31,7 @@ from trainers import (
     shown,
     summary,
 )
+from trainers.accumulation import Fitting
 from trainers.checkpoint import State
 from trainers.choice import Choice
 from trainers.evaluation import Evaluation
@@ -103,6 +104,7 @@ class Training:
         self.samples = self.state.samples
         self.written = (self.trained, self.samples)
         self.saved_at, self.saved_seconds = self.step if self.latest else -1, time.perf_counter()
+        self.fitting = Fitting(recipe, session)
         self.track: Track | None = None
         self.ledger = Ledger(session.folder, rank=session.rank, world=session.world)
         self.watch = Watch(
@@ -163,6 +165,7 @@ class Training:
             device=self.device,
             bf16=self.bf16,
         )
+        self.fitting.begin(stage)
         if started and self.latest:
             checkpoint.load_task(self.latest, stage.task, self.model)
             if self.state.optimizers == resume.optimizer_names(self.recipe, index):
@@ -220,12 +223,16 @@ class Training:
     def _train_step(self, stage: Stage, timed: tuple[Batch, float], step: int) -> None:
         batch, waited = timed
         start = time.perf_counter()
+
         # No generator's state is ever saved: what a step draws is a function of (seed, step, rank).
-        seed_step(order.extended(self.draws, self.step, self.session.rank), self.device)
+        def seed() -> None:
+            seed_step(order.extended(self.draws, self.step, self.session.rank), self.device)
+
+        seed()
         batch = self.ready(batch)
         if stage.mixing:
             batch = stage.mixing(batch)
-        logs = stage.spend(batch, step, self.choice.of_phase(stage.index))
+        logs = self.fitting.spend(stage, batch, step, self.choice.of_phase(stage.index), seed)
         self.step += 1
         rows = 0 if batch.weightless else len(batch)
         self.waited += waited
@@ -363,7 +370,8 @@ class Training:
         folder = self.session.folder
         known = summary.read(folder)
         best, finished = self.choice.best, status == "finished"
-        noted = final.notes(self.evaluation, self.model, finished=finished, best=best)
+        rows = self.fitting.rows
+        noted = final.notes(self.evaluation, self.model, at_once=rows, finished=finished, best=best)
         noted += nonfinite.notes(folder)
         notes = [*known.get("notes", []), *noted]
         summary.amend(

@@ -150,7 +150,10 @@ class Scale(Frozen):
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     sync_bn: bool = True
-    micro_batch: PositiveInt | None = Field(None, description="rows a worker takes at once")
+    micro_batch: PositiveInt | Literal["auto"] | None = Field(
+        None,
+        description="rows a worker takes at once; auto: all, and half as many where they do not fit into memory",
+    )
     threads: PositiveInt | None = None
     readers: PositiveInt | None = Field(
         None, description="threads of a worker that decode pictures; default its share of the cores"

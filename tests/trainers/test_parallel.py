@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,13 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
+from cluster.session import Local
 from datasets.batch import Batch
 from datasets.fetching.ranges import Stats
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from trainers import build, parallel, rooms
+from trainers.accumulation import Fitting
 from trainers.build import Shape
 from trainers.meter import Done, Meter
 from trainers.parallel import SyncBatchNorm
@@ -186,6 +189,43 @@ def skipping(rank: int, world: int) -> Found:
     return {"states": states}
 
 
+def fitting(rank: int, world: int) -> Found:
+    """Two steps of a net that takes three rows at once, found out and said beforehand."""
+    rows = sum(CUTS[world])
+    plan = Plan(rows * 2, rows, world, cuts=(0, *itertools.accumulate(CUTS[world])))
+    found: Found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for said in ("auto", 2):
+            changes = {"model.width": 4, "scale.device": "cpu", "scale.micro_batch": said}
+            recipe = Recipe.load(str(rooms.ROOT / "recipes" / "digits.yaml")).override(changes)
+            device = torch.device("cpu")
+            network = narrow(build.model(recipe, Shape(10, channels=1, size=8)), 3)
+            stage = Stage(recipe, 0, network, plan=plan, device=device, bf16=False)
+            fit = Fitting(recipe, Local(device, folder, rank=rank, world=world))
+            fit.begin(stage)
+            for step in range(2):
+                image, own = drawn(rows, 1, 8, 8, seed=step), share(rank, world)
+                columns = {"image": image[own], "label": torch.arange(rows)[own] % 10}
+                batch = Batch({**columns, "id": torch.arange(rows)[own]}, key=step)
+                fit.spend(stage, batch, step, (), lambda: None)
+            found[str(said)] = {n: v.clone() for n, v in network.state_dict().items()}
+            found["rows"] = stage.micro.rows
+        again = Fitting(recipe.override("scale.micro_batch=auto"), fit.session)
+        found["known"] = again.found
+    return found
+
+
+def narrow(network: nn.Module, most: int) -> nn.Module:
+    """A net that runs out of memory when it is trained on more rows than this."""
+
+    def look(module: nn.Module, given: tuple[Tensor]) -> None:
+        if module.training and len(given[0]) > most:
+            raise torch.OutOfMemoryError(f"CUDA out of memory: {len(given[0])} rows")
+
+    network.register_forward_pre_hook(look)
+    return network
+
+
 def scores(rank: int, world: int) -> Found:
     """Rank 0 has every row but two, the last rank has none."""
     rows = {0: slice(0, 10), 1: slice(10, 12), world - 1: slice(12, 12)}[rank]
@@ -213,7 +253,8 @@ def evaluated(name: str, rows: slice) -> Found:
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
     for scenario in (
-        *(sums, batch_norm, with_activation, gradients, keeping_step, meters, skipping, scores),
+        *(sums, batch_norm, with_activation, gradients, keeping_step, meters),
+        *(skipping, fitting, scores),
     )
 }
 
@@ -384,3 +425,10 @@ def test_alone_everything_is_itself() -> None:
     assert (parallel.rank(), parallel.world_size()) == (0, 1)
     assert parallel.wrap(Pairs()) == {}
     parallel.barrier()
+
+
+def test_ranks_take_as_many_rows_at_once_as_fit_on_each(ranks: list[Found]) -> None:
+    for found in each(ranks, "fitting"):
+        assert found["rows"] == found["known"] == 2
+        for name, value in found["auto"].items():
+            assert torch.equal(value, found["2"][name]), f"{name}: the trials left something behind"
