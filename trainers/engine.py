@@ -19,6 +19,7 @@ from datasets.batch import Batch
 from datasets.refusal import Refusal
 from datasets.stream import TrainStream
 from trainers import (
+    activations,
     build,
     checkpoint,
     evaluation,
@@ -80,6 +81,8 @@ class Training:
         self.samplers = feed.samplers(recipe, self.dataset)
         self.plans = [sampler.plan for sampler in self.samplers]
         self.model = build.model(recipe, self.shape).to(self.device)
+        if recipe.scale.checkpoint_activations:
+            activations.checkpoint_blocks(self.model)
         if self.device.type == "cuda":
             self.model = self.model.to(memory_format=torch.channels_last)
         self.bf16 = uses_bf16(recipe, self.device)

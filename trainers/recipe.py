@@ -154,6 +154,11 @@ class Scale(Frozen):
         None,
         description="rows a worker takes at once; auto: all, and half as many where they do not fit into memory",
     )
+    checkpoint_activations: bool = Field(
+        False,
+        description="blocks keep their inputs alone and are computed again in the backward pass",
+    )
+    compile: bool = Field(False, description="networks through torch.compile")
     threads: PositiveInt | None = None
     readers: PositiveInt | None = Field(
         None, description="threads of a worker that decode pictures; default its share of the cores"

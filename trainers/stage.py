@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from fnmatch import fnmatchcase
@@ -49,6 +51,8 @@ class Stage:
         if recipe.scale.sync_bn and parallel.world_size() > 1:
             parallel.SyncBatchNorm.convert(self.task)
         self.sync_norms = [m for m in self.task.modules() if isinstance(m, parallel.SyncBatchNorm)]
+        if recipe.scale.compile:
+            compile_networks(self.task)
         # After freezing: DDP waits for a gradient of every parameter that learns when it wraps.
         self.wrapped = parallel.wrap(self.task)
         networks = self.task.networks()
@@ -214,6 +218,19 @@ class Stage:
             self.lrs[name] = lr = base * scale
             for group in groups:
                 group["lr"] = lr
+
+
+def compile_networks(task: Task) -> None:
+    """Each child of the task through torch.compile, in place: names stay, and DDP is wrapped around it."""
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        raise Refusal(
+            "torch.compile needs a C++ compiler, and there is none",
+            path="scale.compile",
+            value=True,
+            remedy="install g++ (or name one with CXX), or set scale.compile=false",
+        )
+    for child in task.children():
+        child.compile()
 
 
 def length(phase: Phase, plan: Plan) -> tuple[int, int]:
