@@ -23,7 +23,7 @@ from pydantic import (
 )
 
 from datasets import store
-from datasets.ranges import Rate
+from datasets.ranges import Rate, Share
 from datasets.refusal import Refusal, nearest
 from trainers import rooms
 from trainers.data import Data, PhaseData
@@ -97,6 +97,10 @@ class Phase(Frozen):
     schedule: SchedulePart = SchedulePart(name="constant")
     data: PhaseData = PhaseData()
     init: str | None = Field(None, description="a checkpoint; default: as the last phase left it")
+    ema: Share | None = Field(
+        None,
+        description="decay of a moving average of the weights, judged and saved in their place",
+    )
     nonfinite: Literal["stop", "skip"] | None = Field(
         None,
         description="a loss that is no number ends the run, or its step is skipped; default stop",
@@ -125,7 +129,8 @@ class Keep(Frozen):
     patience: PositiveInt | None = Field(None, description="evaluations without a better score")
     every_steps: PositiveInt | None = None
     every_seconds: PositiveFloat | None = 60.0
-    last: PositiveInt = 1
+    last: PositiveInt = Field(1, description="newest checkpoints that stay")
+    best: PositiveInt = Field(1, description="checkpoints of the best scores that stay")
 
     @field_validator("metric")
     @classmethod
@@ -289,7 +294,7 @@ class Recipe(Frozen):
         tree = self.plain()
         for key in ("name", "rows", "scale", "evals", "log"):
             del tree[key]
-        for key in ("every_steps", "every_seconds", "last"):
+        for key in ("every_steps", "every_seconds", "last", "best"):
             del tree["keep"][key]
         for key in ("source", "url", "mixture", "splits", "leave_out", "ledger", "allow_leaks"):
             del tree["data"][key]

@@ -20,6 +20,7 @@ from datasets.order import Plan
 from datasets.refusal import Refusal
 from trainers import build, parallel, rooms
 from trainers.accumulation import MicroBatches
+from trainers.average import Average
 from trainers.recipe import Optim, Phase, Recipe
 from trainers.schedules import Progress
 from trainers.task import Step, Task
@@ -85,7 +86,18 @@ class Stage:
         # What each sample of the last step came to; only a ledger asks for it.
         self.keeps_samples = recipe.data.ledger
         self.samples: dict[str, Tensor] = {}
+        self.average: Average | None = None  # once the weights that it begins with are loaded
         self.train_mode()
+
+    def judged(self) -> AbstractContextManager[None]:
+        """Within it the task holds what is judged and saved: the average of its weights, where it has one."""
+        return self.average.judged() if self.average else nullcontext()
+
+    def settle(self) -> None:
+        """The phase is over: what was judged is what stays."""
+        if self.average:
+            self.average.exchange()
+            self.average = None
 
     def train_mode(self) -> None:
         """Train mode, but for what is frozen: a frozen batch norm that moves its statistics is not frozen."""
