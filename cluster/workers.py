@@ -102,8 +102,8 @@ def train(
                     f"no step for {recipe.scale.hang_seconds:g} s, see {watchdog.FOLDER}/{hung[0]}"
                 )
                 stacks.update(hung)
-            logger.warning("a worker died, restarting the group: %s", told)
-            bar.console.print(f"a worker died ({told}); restarting from the last checkpoint")
+            said = f"a worker died ({told}); restarting from the last checkpoint"
+            bar.console.print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def worker(config: dict[str, Any]) -> None:
@@ -130,15 +130,15 @@ def _fit(
     device: torch.device,
 ) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
+
+    from cluster.network import Wired
 
     with tempfile.TemporaryDirectory(prefix="manta-ray-", ignore_cleanup_errors=True) as scratch:
         trainer = TorchTrainer(
             worker,
             train_loop_config=config,
-            torch_config=TorchConfig(
-                backend="nccl" if device.type == "cuda" else "gloo", timeout_s=1800
-            ),
+            torch_config=Wired(backend="nccl" if device.type == "cuda" else "gloo", timeout_s=1800),
             scaling_config=ScalingConfig(
                 num_workers=num_workers,
                 use_gpu=device.type == "cuda",
