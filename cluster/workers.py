@@ -71,6 +71,7 @@ def train(
     Dead workers (killed, out of memory, lost nodes) are replaced and the run goes on from the newest complete
     checkpoint of its folder; an exception in our code or the user's is raised at once, since it would only come again.
     """
+    from ray.exceptions import ActorDiedError
     from ray.train import TrainingFailedError
 
     ray = connected(num_workers)
@@ -83,7 +84,7 @@ def train(
         try:
             follower.during(lambda: _fit(folder, config, num_workers, resources, device))
             return
-        except TrainingFailedError as error:
+        except (TrainingFailedError, ActorDiedError) as error:  # workers, or Ray's controller
             cause = _cause(error)
             if cause is not None:
                 raise cause from None
@@ -135,6 +136,7 @@ def _fit(
     from cluster.network import Wired
 
     with tempfile.TemporaryDirectory(prefix="manta-ray-", ignore_cleanup_errors=True) as scratch:
+        storage = _ray_storage(folder, scratch)
         trainer = TorchTrainer(
             worker,
             train_loop_config=config,
@@ -146,11 +148,12 @@ def _fit(
             ),
             run_config=RunConfig(
                 name=uuid.uuid4().hex,  # Ray would otherwise resume by its own memory; ours is the run folder
-                storage_path=_ray_storage(folder, scratch),
+                storage_path=storage,
                 failure_config=FailureConfig(max_failures=0, controller_failure_limit=2),
             ),
         )
         trainer.fit()
+        store.remove(storage)  # nobody reads it again
 
 
 def _ray_storage(folder: str, scratch: str) -> str:
@@ -181,6 +184,8 @@ def connected(num_workers: int) -> Any:
             include_dashboard=False,
             **options,
         )
+    # Ray's own stories of lost nodes, with stacks of its C++, go to stdout; ours is a line on stderr.
+    ray._private.worker._worker_logs_enabled = False
     return ray
 
 
@@ -294,8 +299,9 @@ def _of_a_death(failure: Exception) -> bool:
 
 
 def _line(error: BaseException) -> str:
+    """The first sentence of an error's last line: Ray goes on with what else it might have been."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:200]
+    return (lines[-1].partition(". ")[0] if lines else type(error).__name__)[:200]
 
 
 if (
