@@ -47,6 +47,8 @@ def connected(num_workers: int) -> Any:
             include_dashboard=False,
             **options,
         )
+    # Ray's own stories of lost nodes, with stacks of its C++, go to stdout; ours is a line on stderr.
+    ray._private.worker._worker_logs_enabled = False
     return ray
 
 

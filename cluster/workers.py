@@ -75,6 +75,7 @@ class Group:
 
     def ended(self, size: int, most: int) -> bool:
         """Start `size` workers and follow them; whether the run is over, rather than to go on with another group."""
+        from ray.exceptions import ActorDiedError
         from ray.train import TrainingFailedError
 
         place = summary.read(self.folder).get("place", {})
@@ -95,7 +96,7 @@ class Group:
         error = None
         try:
             self.follower.during(lambda: self._fit(size), reason)
-        except TrainingFailedError as raised:
+        except (TrainingFailedError, ActorDiedError) as raised:  # workers, or Ray's controller
             error = raised
         cause, why = _cause(error), self.follower.why
         if cause is not None and not isinstance(cause, OutOfMemory):
@@ -152,14 +153,18 @@ class Group:
 
     def _fit(self, size: int) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.torch import TorchTrainer
+
+        from cluster.network import Wired
 
         cuda = self.device.type == "cuda"
         with tempfile.TemporaryDirectory(prefix="manta-ray-", ignore_cleanup_errors=True) as own:
+            # Ray's own state: on a cluster beside the run, since every node must see it.
+            storage = store.join(self.folder, "ray") if on_cluster() else own
             trainer = TorchTrainer(
                 worker,
                 train_loop_config=self.config,
-                torch_config=TorchConfig(backend="nccl" if cuda else "gloo", timeout_s=1800),
+                torch_config=Wired(backend="nccl" if cuda else "gloo", timeout_s=1800),
                 scaling_config=ScalingConfig(
                     num_workers=size,
                     use_gpu=cuda,
@@ -168,14 +173,14 @@ class Group:
                 ),
                 run_config=RunConfig(
                     name=uuid.uuid4().hex,  # Ray would otherwise resume by its own memory; ours is the run folder
-                    # Where Ray keeps its own state: beside the run on a cluster, since every node must see it.
-                    storage_path=store.join(self.folder, "ray") if on_cluster() else own,
+                    storage_path=storage,
                     failure_config=FailureConfig(
                         max_failures=0, max_preemption_failures=0, controller_failure_limit=2
                     ),
                 ),
             )
             trainer.fit()
+            store.remove(storage)  # nobody reads it again
 
 
 _PLACEMENTS = {"packed": "PACK", "spread": "SPREAD"}
@@ -221,5 +226,6 @@ def _of_a_death(failure: Exception) -> bool:
 
 
 def _line(error: BaseException | None) -> str:
+    """The first sentence of an error's last line: Ray goes on with what else it might have been."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:200]
+    return (lines[-1].partition(". ")[0] if lines else type(error).__name__)[:200]
