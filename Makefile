@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 # Small nets on few cores: BLAS's threads only get in each other's way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check bench bench-peers notebook install schema clean
+.PHONY: demo test test-slow check bench bench-peers notebook install schema constraints clean
 .DEFAULT_GOAL := help
 
 help:           ## this list
@@ -48,6 +48,10 @@ notebook: $(STAMP)  ## run the notebooks
 
 schema: $(STAMP)  ## write the recipes' JSON Schema anew
 	$(BIN)/python launch.py list --schema > docs/recipe.schema.json
+
+constraints: $(STAMP)  ## pin for cluster/deploy what this environment has
+	(echo "# What \`make test\` passed with: \`make constraints\` writes it anew."; \
+	$(BIN)/python -m pip freeze --exclude-editable) > cluster/deploy/constraints.txt
 
 clean:          ## remove the environment
 	rm -rf $(VENV)

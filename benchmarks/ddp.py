@@ -60,9 +60,9 @@ def run(rounds: int | None = None) -> list[Reading]:
 
 def _timed(config: dict[str, Any]) -> dict[str, Any]:
     """Run `worker` on two Ray Train workers; what rank 0 measured."""
-    from cluster import workers
+    from cluster import connection
 
-    ray = workers.connected(WORKERS)
+    ray = connection.connected(WORKERS)
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 

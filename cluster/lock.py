@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import socket
 import threading
@@ -16,12 +17,18 @@ from types import TracebackType
 from datasets import store
 from datasets.refusal import Refusal
 
+logger = logging.getLogger(__name__)
+
 BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
+LOOK_SECONDS = 1.0  # between looks at a holder elsewhere
 
 
 class Lock:
-    """Held from `with` to its end; a holder that died is replaced at once on its host, elsewhere after a minute."""
+    """Held from `with` to its end; a holder that died is replaced: at once on its host, elsewhere after a minute without a beat.
+
+    That minute is waited for, since whoever starts a lost driver again, such as a job's retries, would do so only once.
+    """
 
     def __init__(self, folder: str) -> None:
         self.folder, self.url = folder, store.join(folder, "lock.json")
@@ -30,18 +37,32 @@ class Lock:
         self._thread = threading.Thread(target=self._beat, name="lock heartbeat", daemon=True)
 
     def __enter__(self) -> Lock:
-        with _alone_in(self.folder):
-            holder = self._holder()
-            if holder:
+        silent: dict[str, object] | None = None
+        while holder := self._taken():
+            if holder["host"] == socket.gethostname() or (silent and silent != holder):
                 raise Refusal(
                     f"this run is being trained by process {holder['pid']} on {holder['host']}",
                     path=self.folder,
                     value=holder["pid"],
                     remedy="wait for it, stop it, or change the recipe",
                 )
-            self._write()
+            if silent is None:
+                logger.warning(
+                    "process %s on %s holds this run: waiting up to %.0f s for a sign of its life",
+                    *(holder["pid"], holder["host"], STALE_SECONDS),
+                )
+            silent = holder
+            time.sleep(LOOK_SECONDS)
         self._thread.start()
         return self
+
+    def _taken(self) -> dict[str, object] | None:
+        """Take the lock, or say who has it."""
+        with _alone_in(self.folder):
+            holder = self._holder()
+            if holder is None:
+                self._write()
+            return holder
 
     def __exit__(
         self,

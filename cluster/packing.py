@@ -6,7 +6,7 @@ from collections.abc import Generator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from cluster import workers
+from cluster.connection import connected
 from datasets.packing.jobs import Job, Note, Packing, Runner
 
 AHEAD = 2  # tasks in flight for each CPU: nobody waits, and a stop is soon over
@@ -17,7 +17,7 @@ def on_ray() -> Runner:
     """A runner for `datasets.pack.pack`: one task a shard, on the cluster of RAY_ADDRESS or on a Ray of its own."""
 
     def run(packing: Packing, jobs: Sequence[Job]) -> Generator[tuple[int, Note]]:
-        ray = workers.connected(1)
+        ray = connected(1)
         task = ray.remote(num_cpus=1, max_retries=RETRIES)(_pack)
         # Columns and names of a large set are many megabytes: they travel to a machine once, not with each task.
         held = ray.put(packing)

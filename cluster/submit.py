@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 VERBS = ("train", "evaluate", "pack", "doctor")
 RECONNECTS = 30  # of a client that lost the cluster, a few seconds apart, without a new line
 PAUSE_SECONDS = 2.0
+SILENT_SECONDS = 15.0  # of a log, before the cluster is asked whether it is there
 STOP_SECONDS = 120.0
 READY_SECONDS = 60.0  # that a new cluster gets before it must take a job
 _SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.I)
@@ -80,6 +81,8 @@ class Jobs:
         while True:
             seen = 0
             try:
+                if tries:
+                    _reach(self.address)
                 for text in self._tail(job):
                     fresh = text[max(0, shown - seen) :]
                     seen += len(text)
@@ -92,6 +95,13 @@ class Jobs:
                 if not _is_of_the_network(error):
                     raise
                 tries += 1
+                if self._forgot(job):
+                    raise Refusal(
+                        "the cluster was started anew, and the job went with the old one",
+                        path=self.address,
+                        value=job,
+                        remedy="the same command goes on with its run, from the last checkpoint",
+                    ) from error
                 if tries > RECONNECTS:
                     raise self._refused(
                         f"job {job} goes on, but its logs do not come", error
@@ -139,15 +149,34 @@ class Jobs:
                 remedy=nearest(job, filter(None, ids)),
             ) from error
 
+    def _forgot(self, job: str) -> bool:
+        """Whether a cluster answers, and does not know the job."""
+        try:
+            _reach(self.address)
+            return job not in {each.submission_id for each in self._client.list_jobs()}
+        except Exception as error:
+            if not _is_of_the_network(error):
+                raise
+            return False
+
     def _tail(self, job: str) -> Iterator[str]:
         """The job's log from its beginning, as long as the connection holds."""
         loop, lines = asyncio.new_event_loop(), self._client.tail_job_logs(job)
         try:
             while True:
-                yield loop.run_until_complete(anext(lines))
+                coming = asyncio.ensure_future(anext(lines), loop=loop)
+                while not loop.run_until_complete(asyncio.wait({coming}, timeout=SILENT_SECONDS))[
+                    0
+                ]:
+                    # A head without power closes no connection.
+                    _reach(self.address)
+                    self.status(job)
+                yield coming.result()
         except StopAsyncIteration:
             return
         finally:
+            coming.cancel()
+            loop.run_until_complete(asyncio.wait({coming}))
             with suppress(RuntimeError):
                 loop.run_until_complete(lines.aclose())
             loop.close()
@@ -317,8 +346,10 @@ def _address(given: str | None) -> str:
 
 
 def _is_of_the_network(error: Exception) -> bool:
-    """Ray raises RuntimeErrors of its own for what a server answers, requests OSErrors, aiohttp both and others."""
-    return isinstance(error, RuntimeError | OSError) or type(error).__module__.startswith("aiohttp")
+    """Ray raises RuntimeErrors of its own for what a server answers, requests OSErrors, aiohttp both and others; we, Refusals."""
+    return isinstance(error, RuntimeError | OSError | Refusal) or type(error).__module__.startswith(
+        "aiohttp"
+    )
 
 
 def _reach(address: str) -> None:

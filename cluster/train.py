@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cluster import workers
+from cluster import capacity, workers
 from cluster.doctor.admit import admit
 from cluster.environment import environment
 from cluster.lock import Lock
@@ -37,7 +37,8 @@ IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set by Ray for what `ray job submit`
 class Place:
     """Where the run will happen."""
 
-    workers: int
+    fewest: int
+    workers: int  # at most: of an elastic group, as many as there is room for
     device: torch.device
     ray: bool
 
@@ -91,9 +92,12 @@ def train(
             _inherit(parent, folder)
         steps = sum(length(p, q)[1] for p, q in zip(recipe.phases, plans, strict=True))
         says = place.says(recipe, steps)
+        group = (
+            f"{place.fewest}..{place.workers}" if place.fewest < place.workers else place.workers
+        )
         _say(
             quiet,
-            f"{says['place']} ({place.workers}), {says['device']}, {says['precision']}, "
+            f"{says['place']} ({group}), {says['device']}, {says['precision']}, "
             f"global batch {recipe.data.batch}, {steps} steps -> {folder}",
         )
         _warn(folder, quiet)
@@ -120,17 +124,16 @@ def choose_place(recipe: Recipe) -> Place:
     scale = recipe.scale
     elsewhere = IN_A_JOB in os.environ or os.environ.get("MANTA_PLACE") == "ray"
     if scale.workers == "auto":
-        gpus = 0 if scale.device in ("cpu", "mps") else workers.num_gpus()
+        gpus = 0 if scale.device in ("cpu", "mps") else capacity.num_gpus()
         if gpus > 1 or (gpus and elsewhere):
-            return Place(gpus, torch.device("cuda"), ray=True)
-        if not elsewhere:
-            return Place(1, choose_device(scale), ray=False)
-    num_workers = 1 if scale.workers == "auto" else scale.workers
-    if num_workers > 1 or elsewhere:
-        device = workers.device_type(scale)
-        workers.check(num_workers, device)
-        return Place(num_workers, device, ray=True)
-    return Place(1, choose_device(scale), ray=False)
+            return Place(1, gpus, torch.device("cuda"), ray=True)
+    fewest, most = scale.group
+    if most > 1 or elsewhere:
+        device = capacity.device_type(scale)
+        if not scale.wait_seconds:
+            capacity.check(fewest, device)
+        return Place(fewest, most, device, ray=True)
+    return Place(1, 1, choose_device(scale), ray=False)
 
 
 def run_folder(recipe: Recipe, digest: str, out: str | None) -> str:
@@ -256,7 +259,8 @@ def _drive(
     try:
         with stopping_on_signals(signals):
             if place.ray:
-                workers.train(recipe, folder, place.workers, token=token, bar=bar, signals=signals)
+                group = (place.fewest, place.workers)
+                workers.train(recipe, folder, *group, token=token, bar=bar, signals=signals)
             else:
                 set_threads(recipe.scale, workers_on_host=1)
                 session = Local(place.device, folder, show=bar.show, signals=signals)

@@ -1,27 +1,26 @@
-"""A group of Ray Train workers: started, driven, followed, restarted when one dies. See docs/cluster.md for the traps."""
+"""A group of Ray Train workers: started, driven, restarted when one dies or its node goes. See docs/cluster.md for the traps."""
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import sys
+import math
 import tempfile
-import threading
+import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from cluster import watchdog
+from cluster import capacity, watchdog
+from cluster.connection import connected, on_cluster
+from cluster.follower import Follower
 from cluster.session import STOP, RayWorker
 from datasets import store
 from datasets.refusal import Refusal
-from trainers import checkpoint
+from trainers import checkpoint, summary
+from trainers.accumulation import OutOfMemory
 from trainers.engine import fit
-from trainers.recipe import Recipe, Scale
-from trainers.rooms import ROOT
+from trainers.recipe import Recipe
 
 if TYPE_CHECKING:
     from trainers.progress import Bar
@@ -29,81 +28,162 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MOST_RESTARTS = 3  # without a new checkpoint in between
-MOST_SHARING_CORES = 8  # CPU workers on fewer cores: fine for tests and laptops, a mistake beyond
-_POLL_SECONDS = 0.3
-
-# Read by Ray when its modules are imported. Its own poll of 2 s would be paid at every report.
-_SETTINGS = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",
-    "RAY_DEDUP_LOGS": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-}
-
-
-def num_gpus() -> int:
-    """GPUs of the cluster that this process would use, or of this machine."""
-    if os.environ.get("RAY_ADDRESS"):
-        ray = connected(1)
-        return int(ray.cluster_resources().get("GPU", 0))
-    return torch.cuda.device_count()
-
-
-def device_type(scale: Scale) -> torch.device:
-    """What the workers compute on."""
-    if scale.device == "auto":
-        return torch.device("cuda" if num_gpus() else "cpu")
-    kind = torch.device(scale.device).type
-    if kind == "mps":
-        raise Refusal(
-            "MPS runs in one process only",
-            path="scale.workers",
-            value=scale.workers,
-            remedy="set scale.workers=1, or scale.device=cpu",
-        )
-    return torch.device(kind)
+RETURN_SECONDS = 600.0  # that lost nodes get to be replaced in
+GROW_SECONDS = 60.0  # a group works at least, before it ends to start again with more workers
+LEAVING, ROOM = "a node is about to be taken away", "there is room for more workers"
 
 
 def train(
-    recipe: Recipe, folder: str, num_workers: int, *, token: str, bar: Bar, signals: list[int]
+    recipe: Recipe,
+    folder: str,
+    fewest: int,
+    most: int,
+    *,
+    token: str,
+    bar: Bar,
+    signals: list[int],
 ) -> None:
-    """Drive a run on Ray workers to its end.
+    """Drive a run on Ray workers, as many as there is room for, to its end.
 
     Dead workers (killed, out of memory, lost nodes) are replaced and the run goes on from the newest complete
     checkpoint of its folder; an exception in our code or the user's is raised at once, since it would only come again.
+    Before a node goes that has been given notice, and to take in new ones, the group saves, ends and starts again.
     """
-    from ray.train import TrainingFailedError
+    group = Group(recipe, folder, token, bar, signals)
+    wait = recipe.scale.wait_seconds
+    with capacity.wanted(most, group.device):
+        while True:
+            size = capacity.awaited(fewest, most, group.device, seconds=wait, say=bar.say)
+            if group.ended(size, most):
+                return
+            wait = max(wait, RETURN_SECONDS)
 
-    ray = connected(num_workers)
-    device = device_type(recipe.scale)
-    resources = _resources(ray, num_workers, device)
-    follower = _Follower(folder, bar, signals)
-    config = {"recipe": recipe.plain(), "folder": folder, "token": token}
-    deaths, reached, stacks = 0, checkpoint.latest(folder), {*watchdog.found(folder)}
-    while True:
+
+class Group:
+    """The workers of a run, over all the times that they are started."""
+
+    def __init__(
+        self, recipe: Recipe, folder: str, token: str, bar: Bar, signals: list[int]
+    ) -> None:
+        connected(1)
+        self.recipe, self.folder, self.bar = recipe, folder, bar
+        self.device = capacity.device_type(recipe.scale)
+        self.config = {"recipe": recipe.plain(), "folder": folder, "token": token}
+        self.follower = Follower(folder, bar, signals)
+        self.deaths, self.reached = 0, checkpoint.latest(folder)
+        self.stacks = {*watchdog.found(folder)}
+
+    def ended(self, size: int, most: int) -> bool:
+        """Start `size` workers and follow them; whether the run is over, rather than to go on with another group."""
+        from ray.exceptions import ActorDiedError
+        from ray.train import TrainingFailedError
+
+        place = summary.read(self.folder).get("place", {})
+        summary.amend(self.folder, status="running", place={**place, "workers": size})
+        leaving, small_since = capacity.draining(), math.inf
+
+        def reason() -> str:
+            nonlocal small_since
+            going = capacity.draining() - leaving
+            if going and capacity.workers_on(going):
+                return LEAVING
+            if size == most or capacity.workers_on() < size:
+                return ""
+            small_since = min(small_since, time.monotonic())
+            late = time.monotonic() - small_since > GROW_SECONDS
+            return ROOM if late and capacity.room(self.device) else ""
+
+        error = None
         try:
-            follower.during(lambda: _fit(folder, config, num_workers, resources, device))
-            return
-        except TrainingFailedError as error:
-            cause = _cause(error)
-            if cause is not None:
-                raise cause from None
-            newest = checkpoint.latest(folder)
-            # A run that gets on may lose many workers; one that does not, few.
-            deaths, reached = (deaths + 1 if newest == reached else 1), newest
-            if deaths > MOST_RESTARTS:
-                raise Refusal(
-                    f"workers died {deaths} times without a new checkpoint; last: {_line(error)}",
-                    path=folder,
-                    remedy="the same command goes on from the last checkpoint",
-                ) from error
-            told = _line(error)
-            if hung := sorted({*watchdog.found(folder)} - stacks):
-                told = (
-                    f"no step for {recipe.scale.hang_seconds:g} s, see {watchdog.FOLDER}/{hung[0]}"
-                )
-                stacks.update(hung)
-            logger.warning("a worker died, restarting the group: %s", told)
-            bar.console.print(f"a worker died ({told}); restarting from the last checkpoint")
+            self.follower.during(lambda: self._fit(size), reason)
+        except (TrainingFailedError, ActorDiedError) as raised:  # workers, or Ray's controller
+            error = raised
+        cause, why = _cause(error), self.follower.why
+        if cause is not None and not isinstance(cause, OutOfMemory):
+            raise cause from None
+        if error is None and (not why or summary.read(self.folder).get("status") == "finished"):
+            return True
+        store.remove(store.join(self.folder, STOP))
+        if cause is not None:
+            self._too_large(cause)
+        elif why == LEAVING:
+            self._preempted()
+        elif why:
+            self._say(f"{why}: starting again with them")
+        else:
+            self._died(error)
+        return False
+
+    def _too_large(self, error: OutOfMemory) -> None:
+        """Start again with half as many rows at once, where the recipe leaves it to us."""
+        rows = int(error.value) // 2
+        if self.recipe.scale.micro_batch != "auto" or not rows:
+            raise error from None
+        summary.amend(self.folder, micro_batch=rows)
+        self._say(f"{error.value} rows at once do not fit into memory: starting again with {rows}")
+
+    def _preempted(self) -> None:
+        """Counted apart from deaths: nobody did anything wrong, and nothing done was lost if there was time to save."""
+        known = summary.read(self.folder)
+        step = checkpoint.step_of(checkpoint.latest(self.folder))
+        summary.amend(self.folder, preemptions=[*known.get("preemptions", []), step])
+        self._say(f"{LEAVING}: saved at step {step}, starting again without it")
+
+    def _died(self, error: BaseException | None) -> None:
+        newest = checkpoint.latest(self.folder)
+        # A run that gets on may lose many workers; one that does not, few.
+        self.deaths = self.deaths + 1 if newest == self.reached else 1
+        self.reached = newest
+        if self.deaths > MOST_RESTARTS:
+            raise Refusal(
+                f"workers died {self.deaths} times without a new checkpoint; last: {_line(error)}",
+                path=self.folder,
+                remedy="the same command goes on from the last checkpoint",
+            ) from error
+        told = _line(error)
+        if hung := sorted({*watchdog.found(self.folder)} - self.stacks):
+            seconds = self.recipe.scale.hang_seconds
+            told = f"no step for {seconds:g} s, see {watchdog.FOLDER}/{hung[0]}"
+            self.stacks.update(hung)
+        logger.warning("a worker died, restarting the group: %s", told)
+        self._say(f"a worker died ({told}); restarting from the last checkpoint")
+
+    def _say(self, text: str) -> None:
+        self.bar.say(text)
+
+    def _fit(self, size: int) -> None:
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        from cluster.network import Wired
+
+        cuda = self.device.type == "cuda"
+        with tempfile.TemporaryDirectory(prefix="manta-ray-", ignore_cleanup_errors=True) as own:
+            # Ray's own state: on a cluster beside the run, since every node must see it.
+            storage = store.join(self.folder, "ray") if on_cluster() else own
+            trainer = TorchTrainer(
+                worker,
+                train_loop_config=self.config,
+                torch_config=Wired(backend="nccl" if cuda else "gloo", timeout_s=1800),
+                scaling_config=ScalingConfig(
+                    num_workers=size,
+                    use_gpu=cuda,
+                    resources_per_worker=capacity.share(size, self.device),
+                    placement_strategy=_PLACEMENTS[self.recipe.scale.placement],
+                ),
+                run_config=RunConfig(
+                    name=uuid.uuid4().hex,  # Ray would otherwise resume by its own memory; ours is the run folder
+                    storage_path=storage,
+                    failure_config=FailureConfig(
+                        max_failures=0, max_preemption_failures=0, controller_failure_limit=2
+                    ),
+                ),
+            )
+            trainer.fit()
+            store.remove(storage)  # nobody reads it again
+
+
+_PLACEMENTS = {"packed": "PACK", "spread": "SPREAD"}
 
 
 def worker(config: dict[str, Any]) -> None:
@@ -122,156 +202,8 @@ def worker(config: dict[str, Any]) -> None:
         session.close()
 
 
-def _fit(
-    folder: str,
-    config: dict[str, Any],
-    num_workers: int,
-    resources: dict[str, float],
-    device: torch.device,
-) -> None:
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
-
-    with tempfile.TemporaryDirectory(prefix="manta-ray-", ignore_cleanup_errors=True) as scratch:
-        trainer = TorchTrainer(
-            worker,
-            train_loop_config=config,
-            torch_config=TorchConfig(
-                backend="nccl" if device.type == "cuda" else "gloo", timeout_s=1800
-            ),
-            scaling_config=ScalingConfig(
-                num_workers=num_workers,
-                use_gpu=device.type == "cuda",
-                resources_per_worker=resources,
-            ),
-            run_config=RunConfig(
-                name=uuid.uuid4().hex,  # Ray would otherwise resume by its own memory; ours is the run folder
-                storage_path=_ray_storage(folder, scratch),
-                failure_config=FailureConfig(max_failures=0, controller_failure_limit=2),
-            ),
-        )
-        trainer.fit()
-
-
-def _ray_storage(folder: str, scratch: str) -> str:
-    """Where Ray keeps its own state: beside the run on a cluster, since every node must see it."""
-    if os.environ.get("RAY_ADDRESS"):
-        return store.join(folder, "ray")
-    return scratch
-
-
-def connected(num_workers: int) -> Any:
-    """Ray, started here unless a cluster is named by RAY_ADDRESS or a session is open already."""
-    os.environ.update({k: os.environ.get(k, v) for k, v in _SETTINGS.items()})
-    # Workers import Manta from the checkout, whatever directory they are put into.
-    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
-    import ray
-
-    if ray.is_initialized():
-        return ray
-    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(**options)
-    else:
-        cores = os.cpu_count() or 1
-        ray.init(
-            address="local",
-            num_cpus=max(cores, min(num_workers, MOST_SHARING_CORES) + 1),
-            include_dashboard=False,
-            **options,
-        )
-    return ray
-
-
-def check(num_workers: int, device: torch.device) -> None:
-    """Refuse a group that can never be met, before anything is written; Ray would wait for it for ever."""
-    cluster = bool(os.environ.get("RAY_ADDRESS"))
-    have = connected(1).cluster_resources() if cluster else {}
-    cores = os.cpu_count() or 1
-    if device.type == "cuda":
-        gpus = int(have.get("GPU", 0)) if cluster else torch.cuda.device_count()
-        if num_workers > gpus:
-            raise Refusal(
-                f"scale.workers={num_workers} needs {num_workers} GPUs, there are {gpus}",
-                path="scale.workers",
-                value=num_workers,
-                remedy="use fewer workers, or scale.device=cpu",
-            )
-        return
-    most = int(have.get("CPU", 0)) if cluster else max(MOST_SHARING_CORES, cores)
-    if num_workers > most:
-        raise Refusal(
-            f"scale.workers={num_workers} is more than {most} CPU workers",
-            path="scale.workers",
-            value=num_workers,
-            remedy="use fewer workers",
-        )
-    if not cluster and num_workers > cores:
-        logger.warning("%d workers share %d cores: right, but slow", num_workers, cores)
-
-
-def _resources(ray: Any, num_workers: int, device: torch.device) -> dict[str, float]:
-    """What one worker asks for."""
-    cpus = ray.cluster_resources().get("CPU", 0.0)
-    if device.type == "cuda":
-        return {"GPU": 1, "CPU": min(1.0, cpus / (2 * num_workers))}
-    # The trial driver and Ray's own actors want a little too, so never all of it.
-    return {"CPU": min(1.0, round(0.9 * cpus / num_workers, 3))}
-
-
-class _Follower:
-    """Shows what rank 0 writes into the run folder, and carries signals into it, while the group works."""
-
-    def __init__(self, folder: str, bar: Bar, signals: list[int]) -> None:
-        self.folder, self.bar, self.signals = folder, bar, signals
-        self._seen = self._size()
-
-    def during(self, work: Any) -> None:
-        """Run `work` in a thread of its own: Ray would put its own SIGINT handler into the main one."""
-        failure: list[BaseException] = []
-
-        def guarded() -> None:
-            try:
-                work()
-            except BaseException as error:  # noqa: BLE001  raised again by the main thread
-                failure.append(error)
-
-        thread = threading.Thread(target=guarded, name="ray train", daemon=True)
-        thread.start()
-        asked = False
-        while thread.is_alive():
-            thread.join(timeout=_POLL_SECONDS)
-            if self.signals and not asked:
-                store.write_bytes(store.join(self.folder, STOP), b"")
-                asked = True
-            self._show()
-        self._show()
-        if failure:
-            raise failure[0]
-
-    def _size(self) -> int:
-        if store.is_remote(self.folder):
-            return 0  # mirrored every half minute: too late for a bar
-        path = Path(self.folder, "metrics.jsonl")
-        return path.stat().st_size if path.exists() else 0
-
-    def _show(self) -> None:
-        size = self._size()
-        if size < self._seen:
-            self._seen = 0  # rewritten by a restart
-        if size == self._seen:
-            return
-        with Path(self.folder, "metrics.jsonl").open("rb") as file:
-            file.seek(self._seen)
-            data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._seen += len(whole)
-        self.bar.show([json.loads(line) for line in whole.splitlines()])
-
-
 def _cause(error: Any) -> BaseException | None:
-    """The exception that code raised in a worker, or None where workers died."""
+    """The exception that code raised in a worker, or None where workers died, or nothing went wrong."""
     from ray.exceptions import RayTaskError
 
     for failure in getattr(error, "worker_failures", {}).values():
@@ -293,14 +225,7 @@ def _of_a_death(failure: Exception) -> bool:
     )
 
 
-def _line(error: BaseException) -> str:
+def _line(error: BaseException | None) -> str:
+    """The first sentence of an error's last line: Ray goes on with what else it might have been."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else type(error).__name__)[:200]
-
-
-if (
-    "ray" in sys.modules
-):  # too late for what Ray reads at import; say so instead of being slow in silence
-    missing = {k: v for k, v in _SETTINGS.items() if k not in os.environ}
-    if missing and "ray.train" in sys.modules:
-        logger.info("ray was imported before Manta: %s not in force", ", ".join(missing))
+    return (lines[-1].partition(". ")[0] if lines else type(error).__name__)[:200]

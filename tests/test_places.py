@@ -20,12 +20,14 @@ import torch
 from safetensors.torch import load_file
 
 from cluster import workers
+from cluster.connection import connected
 from cluster.run import Run, run
 from cluster.session import Local
 from cluster.train import run_folder
 from datasets.refusal import Refusal
 from search.ledger import prove
 from trainers import checkpoint, feed
+from trainers.accumulation import OutOfMemory
 from trainers.engine import TrainStream, fit
 from trainers.recipe import Recipe
 
@@ -71,7 +73,7 @@ def ray_session() -> Iterator[None]:
     before = descendants()
     # Workers do not import the tests: what these send them travels whole.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    workers.connected(2)
+    connected(2)
     yield
     ray.shutdown()
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
@@ -232,7 +234,7 @@ def test_one_ray_worker_is_this_process_to_the_last_bit(
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("how", ["killed", "hanging"])
+@pytest.mark.parametrize("how", ["killed", "hanging", "too_large"])
 def test_a_disturbed_worker_is_replaced_and_the_run_ends_as_one_undisturbed(
     how: str, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,6 +250,8 @@ def test_a_disturbed_worker_is_replaced_and_the_run_ends_as_one_undisturbed(
                     Path(marker).write_text(str(os.getpid()), encoding="utf-8")
                     if how == "killed":
                         os.kill(os.getpid(), signal.SIGKILL)
+                    if how == "too_large":
+                        raise OutOfMemory("too many rows", value=1_000)
                     threading.Event().wait()
 
         workers.fit = disturbed  # in the worker's own process
@@ -256,14 +260,16 @@ def test_a_disturbed_worker_is_replaced_and_the_run_ends_as_one_undisturbed(
     monkeypatch.setattr(workers, "worker", sent(disturbed_once))
     # Without evaluations, whose library takes each of four workers seconds to import.
     blind = recipe("digits", "scale.workers=2", "keep.metric=null", "evals={}")
-    patient = "null" if how == "killed" else "20"
-    done = run(blind.override(f"scale.hang_seconds={patient}"), out=str(tmp_path / "out"))
+    patient = "20" if how == "hanging" else "null"
+    asked = blind.override(f"scale.hang_seconds={patient}", "scale.micro_batch=auto")
+    done = run(asked, out=str(tmp_path / "out"))
     assert os.path.exists(marker)
     restarts = done.summary["restarts"][
         : 1 if how == "hanging" else None
     ]  # a busy machine may be taken for a hang
     assert restarts == [4], "not the newest checkpoint before its death"
     assert done.finished
+    assert done.summary.get("micro_batch") == (500 if how == "too_large" else None)
     if how == "hanging":
         stacks = {path.name[-10:]: path.read_text() for path in Path(done.url, "stacks").iterdir()}
         assert "in disturbed" in stacks["rank-1.txt"], "who hangs"

@@ -1,33 +1,24 @@
-"""The whole state of a run in safetensors and JSON: nothing is ever unpickled.
-
-`checkpoints/step-00000420/` holds `model.safetensors` (weights alone), `task.safetensors` (what the task owns beyond the
-model), `optim.safetensors` (moments and counters, never hyper-parameters), `state.json` and, written last,
-`complete.json`. Local folders appear by one rename; in object storage the marker makes them visible.
-"""
+"""Checkpoints found and read: safetensors and JSON, nothing is ever unpickled. saving.py writes them and says what is in them."""
 
 from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
 import torch
 import xxhash
 from safetensors import SafetensorError
-from safetensors.torch import load, save_file
+from safetensors.torch import load
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets import order, store
 from datasets.refusal import Refusal
-from trainers import ledger
 
 _NAME = re.compile(r"^step-(\d{8,})$")
-FILES = ("model.safetensors", "task.safetensors", "optim.safetensors", "state.json")
+MARKER = "complete.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,59 +87,25 @@ def folder(run: str, step: int) -> str:
     return store.join(run, "checkpoints", f"step-{step:08d}")
 
 
-def write(
-    run: str,
-    state: State,
-    *,
-    model: nn.Module,
-    task: nn.Module,
-    optimizers: Mapping[str, Optimizer],
-) -> str:
-    """Write a checkpoint atomically; its url."""
-    url = folder(run, state.step)
-    checkpoints = store.join(run, "checkpoints")
-    local = None if store.is_remote(run) else Path(checkpoints)
-    if local:
-        local.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=local, prefix=store.TEMPORARY) as name:
-        files = Path(name) / "files"
-        files.mkdir()
-        save_file(_contiguous(model.state_dict()), files / "model.safetensors")
-        save_file(_contiguous(_beyond(task, model)), files / "task.safetensors")
-        save_file(_contiguous(_moments(optimizers)), files / "optim.safetensors")
-        (files / "state.json").write_bytes(state.to_json())
-        for file in files.iterdir():  # safetensors makes its files for the owner alone
-            file.chmod((files / "state.json").stat().st_mode)
-        marker = {n: xxhash.xxh3_64_hexdigest((files / n).read_bytes()) for n in FILES}
-        if local:
-            store.write_bytes(str(files / "complete.json"), json.dumps(marker).encode())
-            store.remove(url)
-            files.rename(url)
-        else:
-            store.remove(store.join(url, "complete.json"))
-            store.upload(files, url)
-            store.write_bytes(store.join(url, "complete.json"), json.dumps(marker).encode())
-    return url
-
-
 def latest(run: str) -> str | None:
     """URL of the newest complete checkpoint of a run folder, whatever anything else remembers."""
-    checkpoints = store.join(run, "checkpoints")
-    steps = [int(match[1]) for n in store.names(checkpoints) if (match := _NAME.match(n))]
-    for step in sorted(steps, reverse=True):
+    for step in reversed(steps(run)):
         url = folder(run, step)
-        if store.exists(store.join(url, "complete.json")):
+        if store.exists(store.join(url, MARKER)):
             return url
     return None
 
 
-def point(run: str, chosen: Mapping[str, Any]) -> None:
-    """Say which checkpoint is the best and why; with nothing chosen, that none is."""
-    url = store.join(run, "checkpoints", "best.json")
-    if chosen:
-        store.write_bytes(url, json.dumps(dict(chosen)).encode())
-    else:
-        store.remove(url)
+def steps(run: str) -> list[int]:
+    """The steps of which there are checkpoints, complete or not, in order."""
+    found = map(_NAME.match, store.names(store.join(run, "checkpoints")))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def step_of(url: str | None) -> int:
+    """The steps that are done in a checkpoint; 0 without one."""
+    match = _NAME.match((url or "").rsplit("/", 1)[-1])
+    return int(match[1]) if match else 0
 
 
 def best(run: str) -> str | None:
@@ -165,24 +122,6 @@ def best(run: str) -> str | None:
             path=url,
             remedy="remove it to use the newest, or run `train` on the run again to have it written anew",
         ) from None
-
-
-def sweep(run: str) -> None:
-    """Remove what killed ranks left half-written. Only for who holds the run."""
-    for room in ("checkpoints", ledger.FOLDER):
-        store.sweep(store.join(run, room))
-
-
-def prune(run: str, *, keep: int, best: int | None) -> None:
-    """Remove all but the newest `keep` checkpoints and the best one."""
-    checkpoints = store.join(run, "checkpoints")
-    steps = sorted(int(match[1]) for n in store.names(checkpoints) if (match := _NAME.match(n)))
-    for step in steps[:-keep]:
-        if step != best:
-            url = folder(run, step)
-            # The marker goes first: a half-removed checkpoint is never taken for a whole one.
-            store.remove(store.join(url, "complete.json"))
-            store.remove(url)
 
 
 def read_state(url: str) -> State:
@@ -239,7 +178,7 @@ def fitting(url: str, model: nn.Module) -> dict[str, Tensor]:
 
 def load_task(url: str, task: nn.Module, model: nn.Module) -> None:
     """What the task owns beyond the model."""
-    found, wanted = _tensors(url, "task.safetensors"), _beyond(task, model)
+    found, wanted = _tensors(url, "task.safetensors"), beyond(task, model)
     if set(found) != set(wanted):
         different = sorted(set(found) ^ set(wanted))
         raise Refusal(f"a checkpoint of another task: {_some(different)} differ", path=url)
@@ -248,12 +187,23 @@ def load_task(url: str, task: nn.Module, model: nn.Module) -> None:
             tensor.copy_(found[name])
 
 
+def load_raw(url: str, live: Mapping[str, Tensor]) -> None:
+    """The weights that learn, where the checkpoint's model is their average; one without them is left as it is."""
+    if "raw.safetensors" not in _marker(url):
+        return
+    found = _tensors(url, "raw.safetensors")
+    for name, tensor in live.items():
+        if name not in found or found[name].shape != tensor.shape:
+            raise _damaged(url, "raw.safetensors", f"{name} is missing or has another shape")
+        tensor.copy_(found[name])
+
+
 def load_moments(url: str, optimizers: Mapping[str, Optimizer]) -> None:
     """Moments and counters. Hyper-parameters stay as the recipe says: a resumed run may have been edited."""
     found = _tensors(url, "optim.safetensors")
     for name, optimizer in optimizers.items():
         fused = bool(optimizer.defaults.get("fused"))
-        for index, parameter in enumerate(_parameters(optimizer)):
+        for index, parameter in enumerate(parameters(optimizer)):
             prefix = f"{name}/{index}/"
             for key in [key for key in found if key.startswith(prefix)]:
                 tensor, kind = found[key], key.removeprefix(prefix)
@@ -269,29 +219,15 @@ def load_moments(url: str, optimizers: Mapping[str, Optimizer]) -> None:
                 optimizer.state[parameter][kind] = moved.detach()
 
 
-def _moments(optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:
-    return {
-        f"{name}/{index}/{key}": value
-        for name, optimizer in optimizers.items()
-        for index, parameter in enumerate(_parameters(optimizer))
-        for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor)
-    }
-
-
-def _parameters(optimizer: Optimizer) -> list[Tensor]:
+def parameters(optimizer: Optimizer) -> list[Tensor]:
+    """In the order of its groups."""
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
-def _beyond(task: nn.Module, model: nn.Module) -> dict[str, Tensor]:
+def beyond(task: nn.Module, model: nn.Module) -> dict[str, Tensor]:
     """The task's tensors that are not the model's, told apart by identity."""
     own = {id(t) for t in model.state_dict(keep_vars=True).values()}
     return {n: t for n, t in task.state_dict(keep_vars=True).items() if id(t) not in own}
-
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the CPU that share no storage, as safetensors asks (tied weights are written twice)."""
-    return {n: t.detach().to("cpu", copy=True).contiguous() for n, t in tensors.items()}
 
 
 def _tensors(url: str, name: str) -> dict[str, Tensor]:
@@ -307,14 +243,21 @@ def _file(url: str, name: str) -> bytes:
     """A file of a checkpoint, its checksum compared with the marker's."""
     data = store.read_bytes(store.join(url, name))
     found = xxhash.xxh3_64_hexdigest(data)
-    marker = store.read_bytes(store.join(url, "complete.json"))
-    try:
-        written = json.loads(marker)[name]
-    except (ValueError, TypeError, KeyError) as error:
-        raise _damaged(url, "complete.json", str(error)) from None
+    written = _marker(url).get(name)
     if found != written:
         raise _damaged(url, name, f"checksum {found}, written as {written}")
     return data
+
+
+def _marker(url: str) -> dict[str, str]:
+    """The checksums of a complete checkpoint's files."""
+    try:
+        marker = json.loads(store.read_bytes(store.join(url, MARKER)))
+    except ValueError as error:
+        raise _damaged(url, MARKER, str(error)) from None
+    if not isinstance(marker, dict):
+        raise _damaged(url, MARKER, "it is no mapping")
+    return marker
 
 
 def _damaged(url: str, name: str, why: str) -> Refusal:

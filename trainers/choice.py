@@ -38,6 +38,12 @@ class Choice:
         """The best evaluation so far, the first of equals."""
         return max(self.scores, key=lambda s: (self._value(s), -s.step), default=None)
 
+    @property
+    def kept(self) -> list[int]:
+        """The steps of the `keep.best` best evaluations, the best first."""
+        ranked = sorted(self.scores, key=lambda s: (-self._value(s), s.step))
+        return [score.step for score in ranked[: self.keep.best]]
+
     def exhausted(self, phase: int) -> bool:
         """Early stopping: `keep.patience` evaluations of this phase without a better one."""
         scores = self.of_phase(phase)

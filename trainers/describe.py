@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.refusal import Refusal
-from trainers import build, library, rooms, shown
+from trainers import activations, build, library, rooms, shown
 from trainers.build import Shape
 from trainers.recipe import Recipe
 from trainers.stage import freeze
@@ -20,6 +20,8 @@ def preview(recipe: Recipe, shape: Shape | None = None) -> nn.Module:
     guess = shape or _guessed(recipe)
     with torch.device("meta"):
         network = build.model(recipe, guess)
+        if recipe.scale.checkpoint_activations:
+            activations.checkpoint_blocks(network)
         for index, phase in enumerate(recipe.phases):
             build.task(recipe, index, network)
             freeze(network, phase.train, f"phases.{index}.train")

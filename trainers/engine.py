@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Generator, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
@@ -19,6 +20,7 @@ from datasets.batch import Batch
 from datasets.refusal import Refusal
 from datasets.stream import TrainStream
 from trainers import (
+    activations,
     build,
     checkpoint,
     evaluation,
@@ -29,9 +31,12 @@ from trainers import (
     nonfinite,
     parallel,
     resume,
+    saving,
     shown,
     summary,
 )
+from trainers.accumulation import Fitting
+from trainers.average import Average
 from trainers.checkpoint import State
 from trainers.choice import Choice
 from trainers.evaluation import Evaluation
@@ -39,6 +44,7 @@ from trainers.ledger import Ledger
 from trainers.meter import Done, Meter, Wishes
 from trainers.nonfinite import Watch
 from trainers.recipe import Recipe
+from trainers.saving import Keeper, Snapshot
 from trainers.session import Session
 from trainers.stage import Stage
 from trainers.track import Track
@@ -80,6 +86,8 @@ class Training:
         self.samplers = feed.samplers(recipe, self.dataset)
         self.plans = [sampler.plan for sampler in self.samplers]
         self.model = build.model(recipe, self.shape).to(self.device)
+        if recipe.scale.checkpoint_activations:
+            activations.checkpoint_blocks(self.model)
         if self.device.type == "cuda":
             self.model = self.model.to(memory_format=torch.channels_last)
         self.bf16 = uses_bf16(recipe, self.device)
@@ -91,11 +99,13 @@ class Training:
         self.save_every = recipe.keep.every_steps
         self.latest = resume.agreed_latest(session)
         self.state = resume.beginning(recipe, self.plans, self.digest)
+        begun = time.perf_counter()
         if self.latest:
             found = checkpoint.read_state(self.latest)
             checkpoint.load_model(self.latest, self.model)
             child = found.recipe != self.state.recipe
             self.state = found.under(self.state) if child else found
+        loaded = time.perf_counter() - begun
         self.step = self.state.step
         self.lengths = list(self.state.lengths)
         self.choice = Choice(recipe.keep, self.state.scores)
@@ -104,7 +114,9 @@ class Training:
         self.samples = self.state.samples
         self.written = (self.trained, self.samples)
         self.saved_at, self.saved_seconds = self.step if self.latest else -1, time.perf_counter()
+        self.fitting = Fitting(recipe, session)
         self.track: Track | None = None
+        self.keeper: Keeper | None = None
         self.ledger = Ledger(session.folder, rank=session.rank, world=session.world)
         self.watch = Watch(
             session.folder, recipe, self.dataset, self.samplers, notes=session.rank == 0
@@ -112,9 +124,11 @@ class Training:
         if session.rank == 0:
             nonfinite.forget(session.folder, after=self.step)
             ledger.forget(session.folder, after=self.step)
-            checkpoint.sweep(session.folder)
+            saving.sweep(session.folder)
             # A kill may have come between a checkpoint and this pointer; a child may have inherited one.
-            checkpoint.point(session.folder, self._chosen())
+            saving.point(session.folder, self._chosen())
+            self.keeper = Keeper(session.folder, keep=recipe.keep.last, ready=self._durable)
+            self.keeper.times.load_seconds = loaded
             self.track = Track(
                 session.folder,
                 resumed_step=self.step,
@@ -134,6 +148,7 @@ class Training:
             stopped = yield from self._phase(stage)
             if stopped:
                 return
+            stage.settle()
         assert stage is not None
         best = self.choice.best
         if best and best.step != self.step:
@@ -146,7 +161,9 @@ class Training:
         yield Report(self.step, scores)
 
     def close(self) -> None:
-        """Release files and threads; no checkpoint, no collective."""
+        """Release files and threads; no checkpoint is begun, no collective."""
+        if self.keeper:
+            self.keeper.close()
         if self.track:
             self.track.close()
 
@@ -164,12 +181,17 @@ class Training:
             device=self.device,
             bf16=self.bf16,
         )
+        self.fitting.begin(stage)
         if started and self.latest:
             checkpoint.load_task(self.latest, stage.task, self.model)
             if self.state.optimizers == resume.optimizer_names(self.recipe, index):
                 checkpoint.load_moments(self.latest, stage.optimizers)
             else:
                 logger.warning("phases.%d.optim is another one: its moments begin anew", index)
+        if decay := self.recipe.phases[index].ema:
+            stage.average = Average(stage.task, decay)
+            if started and self.latest:
+                checkpoint.load_raw(self.latest, stage.average.live)
         return stage
 
     def _phase(self, stage: Stage) -> Generator[Report, Command | None, bool]:
@@ -191,15 +213,14 @@ class Training:
                 if scores and self.choice.exhausted(index):
                     self.lengths[index] = (steps_per_epoch, self.step - before)
                     last = True
-                best = self.choice.best if scores else None
-                better = best is not None and best.step == self.step
+                better = bool(scores) and self.step in self.choice.kept
                 due = last or better or wishes.save or self._save_due()
-                url = self._save(stage) if due or wishes.stop else None
+                url = self._save(stage, wait=last) if due or wishes.stop else None
                 command = yield Report(self.step, scores, url)
                 while command == "save":
-                    command = yield Report(self.step, checkpoint=self._save(stage))
+                    command = yield Report(self.step, checkpoint=self._save(stage, wait=True))
                 if command == "stop" or wishes.stop:
-                    url = self._save(stage)
+                    url = self._save(stage, wait=True)
                     self._summarise("stopped", {})
                     if command == "stop":  # answered last: whoever asked may not ask again
                         yield Report(self.step, checkpoint=url)
@@ -221,12 +242,18 @@ class Training:
     def _train_step(self, stage: Stage, timed: tuple[Batch, float], step: int) -> None:
         batch, waited = timed
         start = time.perf_counter()
+
         # No generator's state is ever saved: what a step draws is a function of (seed, step, rank).
-        seed_step(order.extended(self.draws, self.step, self.session.rank), self.device)
+        def seed() -> None:
+            seed_step(order.extended(self.draws, self.step, self.session.rank), self.device)
+
+        seed()
         batch = self.ready(batch)
         if stage.mixing:
             batch = stage.mixing(batch)
-        logs = stage.spend(batch, step, self.choice.of_phase(stage.index))
+        logs = self.fitting.spend(stage, batch, step, self.choice.of_phase(stage.index), seed)
+        if stage.average:
+            stage.average.update(step + 1)
         self.step += 1
         rows = 0 if batch.weightless else len(batch)
         self.waited += waited
@@ -255,6 +282,8 @@ class Training:
         if not (force or wanted or self.meter.due):
             return Wishes(stop=False, save=False)
         stop = wanted or self.session.should_stop()
+        if self.keeper:
+            self.keeper.check()
         rows, wishes = self.meter.flush(stop=stop, save=self._seconds_due())
         self._write(rows)
         return wishes
@@ -279,7 +308,8 @@ class Training:
 
     def _evaluate(self, stage: Stage, epoch: int, keys: list[str]) -> dict[str, float]:
         """Validation scores of the evaluators that are due."""
-        found, _ = self.evaluation.run(stage, "val", keys)
+        with stage.judged():
+            found, _ = self.evaluation.run(stage, "val", keys)
         scores = evaluation.scores(found, "val")
         kept = self.recipe.keep.metric
         if kept in scores:
@@ -294,39 +324,45 @@ class Training:
         return bool(self.save_every and self.step % self.save_every == 0)
 
     def _seconds_due(self) -> bool:
+        """Rank 0's word; while one checkpoint is being written, the next can wait."""
         every = self.recipe.keep.every_seconds
-        return bool(every and time.perf_counter() - self.saved_seconds >= every)
+        late = every and time.perf_counter() - self.saved_seconds >= every
+        return bool(late and self.keeper and not self.keeper.busy)
 
-    def _save(self, stage: Stage) -> str:
-        """A checkpoint at this very step; metrics up to it are durable before it is complete."""
+    def _save(self, stage: Stage, *, wait: bool = False) -> str:
+        """A checkpoint at this very step, complete when what follows is, or at once where somebody waits for it."""
         url = checkpoint.folder(self.session.folder, self.step)
-        if self.saved_at == self.step:
-            return url
-        # What is resumed from here is not done again: its rows must be written, what it fetched be counted.
-        self._write(self.meter.flush(stop=False, save=False)[0])
-        if stage.keeps_samples or self.session.rank == 0:
-            self._check_held()
-        if stage.keeps_samples:
-            self.ledger.write(self.step)
-            parallel.barrier()  # a checkpoint is complete only when every rank's rows are there
-        if self.session.rank == 0:
-            assert self.track
-            self.track.settle()
-            best = self.choice.best
-            checkpoint.write(
-                self.session.folder,
+        if self.saved_at != self.step:
+            # What is resumed from here is not done again: its rows must be written, what it fetched be counted.
+            self._write(self.meter.flush(stop=False, save=False)[0])
+            if stage.keeps_samples:
+                self._check_held()
+                self.ledger.write(self.step)
+                parallel.barrier()  # a checkpoint is complete only when every rank's rows are there
+            if self.keeper:
+                self.keeper.put(partial(self._snapshot, stage), self._chosen(), self.choice.kept)
+            self.saved_at, self.saved_seconds = self.step, time.perf_counter()
+        if wait:
+            if self.keeper:
+                self.keeper.wait()
+            parallel.barrier()
+        return url
+
+    def _snapshot(self, stage: Stage) -> Snapshot:
+        with stage.judged():
+            return saving.snapshot(
                 self._state(stage.index),
                 model=self.model,
                 task=stage.task,
                 optimizers=stage.optimizers,
+                raw=stage.average.held if stage.average else None,
             )
-            checkpoint.point(self.session.folder, self._chosen())
-            checkpoint.prune(
-                self.session.folder, keep=self.recipe.keep.last, best=best.step if best else None
-            )
-        parallel.barrier()
-        self.saved_at, self.saved_seconds = self.step, time.perf_counter()
-        return url
+
+    def _durable(self) -> None:
+        """Before a checkpoint is complete: nobody else has the run, and the rows that it covers are safe."""
+        self._check_held()
+        assert self.track
+        self.track.settle()
 
     def _check_held(self) -> None:
         if not self.session.holds():
@@ -365,7 +401,8 @@ class Training:
         folder = self.session.folder
         known = summary.read(folder)
         best, finished = self.choice.best, status == "finished"
-        noted = final.notes(self.evaluation, self.model, finished=finished, best=best)
+        rows = self.fitting.rows
+        noted = final.notes(self.evaluation, self.model, at_once=rows, finished=finished, best=best)
         noted += nonfinite.notes(folder)
         notes = [*known.get("notes", []), *noted]
         summary.amend(
@@ -379,6 +416,7 @@ class Training:
             images_per_second=round(self.samples / self.trained, 1) if self.trained else 0.0,
             wait_seconds=round(self.waited, 3),
             **self.meter.fetched,
+            checkpoints=self.keeper.times.told() if self.keeper else None,
             parameters=sum(p.numel() for p in self.model.parameters()),
             peak_bytes=int(peak),
             nonfinite=len(nonfinite.steps(folder)) or None,

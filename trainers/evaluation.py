@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datasets.batch import Batch
+from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from datasets.stream import EvalStream
 from trainers import build, parallel, rooms, shown
@@ -44,7 +45,8 @@ class Evaluation:
         """`alive` is called after each batch, for whoever ends what hangs."""
         self.recipe, self.shape, self.dataset = recipe, shape, dataset
         self.ready, self.view, self.alive = ready, shown.view(recipe, shape, device), alive
-        self.batch = max(1, min(EVAL_ROWS, recipe.scale.micro_batch or EVAL_ROWS))
+        micro = recipe.scale.micro_batch
+        self.batch = min(EVAL_ROWS, micro) if isinstance(micro, int) else EVAL_ROWS
 
     def has(self, split: str) -> bool:
         """Whether the data hold rows of this split."""
@@ -96,11 +98,25 @@ class Evaluation:
             for batch in stream:
                 ready = self.ready(batch)
                 with stage.autocast():
-                    outputs = task.predict(ready)
+                    outputs = _outputs(task, ready)
                 if idle:
                     yield {name: o[:0] for name, o in outputs.items()}, _without_rows(ready)
                     return
                 yield outputs, ready
+
+
+def _outputs(task: Task, batch: Batch) -> dict[str, Tensor]:
+    """What the task predicts, of half the rows at a time where they do not fit into memory together."""
+    try:
+        return task.predict(batch)
+    except torch.OutOfMemoryError as error:
+        if len(batch) == 1:
+            raise Refusal(
+                "a single row does not fit into memory", path="data", remedy="use a smaller model"
+            ) from error
+    # Beyond the except block: what it holds of the failed attempt is free again.
+    halves = [_outputs(task, half) for half in batch.chunks(2)]
+    return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
 
 
 def _without_rows(batch: Batch) -> Batch:

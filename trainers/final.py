@@ -51,12 +51,16 @@ def final_scores(
     return scores
 
 
-def notes(judge: Evaluation, model: nn.Module, *, finished: bool, best: Score | None) -> list[str]:
-    """What a reader of the scores must know."""
+def notes(
+    judge: Evaluation, model: nn.Module, *, at_once: int | None, finished: bool, best: Score | None
+) -> list[str]:
+    """What a reader of the scores must know; `at_once` rows at most were taken at once."""
     recipe, world = judge.recipe, parallel.world_size()
     found = []
-    plain = world > 1 and not recipe.scale.sync_bn
-    if plain and any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules()):
+    normed = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    if normed and at_once:
+        found.append(f"Batch norm saw micro-batches of {at_once} rows a worker, not whole batches.")
+    if normed and world > 1 and not recipe.scale.sync_bn:
         found.append(
             f"Batch norm was not synchronised over {world} workers: only the samples of a batch "
             "agree with other numbers of workers."

@@ -21,6 +21,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from datasets.batch import Batch, picture
 from datasets.refusal import Refusal
 from trainers import build, rooms
+from trainers.average import Average
 from trainers.build import Shape
 from trainers.describe import preview
 from trainers.recipe import Recipe
@@ -36,7 +37,7 @@ class Memory:
 
     parameters: int  # with buffers
     gradients: int
-    moments: int
+    moments: int  # the optimizers', and the moving average of the weights
     activations: int  # that do not grow with the batch: bf16 copies of weights
     row: int
 
@@ -81,13 +82,13 @@ def estimate(recipe: Recipe, shape: Shape, index: int, *, bf16: bool) -> Memory:
             value=recipe.phases[index].task.name,
         ) from error
     row = (kept[1] - kept[0]) // (_ROWS[1] - _ROWS[0])
-    weights = list(task.parameters())
+    weights, ema = list(task.parameters()), recipe.phases[index].ema
+    states = [state for optimizer in optimizers.values() for state in optimizer.state.values()]
+    beside = [*Average(task, ema).held.values()] if ema is not None else []
     return Memory(
         parameters=_bytes([*weights, *task.buffers()]),
         gradients=_bytes(p for p in weights if p.requires_grad),
-        moments=sum(
-            _bytes(state.values()) for o in optimizers.values() for state in o.state.values()
-        ),
+        moments=_bytes(beside) + sum(_bytes(state.values()) for state in states),
         activations=max(0, kept[0] - _ROWS[0] * row),
         row=row,
     )

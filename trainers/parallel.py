@@ -13,10 +13,24 @@ from torch.nn.parallel import DistributedDataParallel
 
 from datasets.refusal import Refusal
 
+_alone = False  # process-wide: CUDA's backward runs in threads of its own
+
 
 def world_size() -> int:
     """Ranks in the process group, 1 without one."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    grouped = not _alone and dist.is_available() and dist.is_initialized()
+    return dist.get_world_size() if grouped else 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within it this rank has no group: nothing is exchanged with the others, who may do something else."""
+    global _alone
+    _alone = True
+    try:
+        yield
+    finally:
+        _alone = False
 
 
 def rank() -> int:
@@ -169,8 +183,9 @@ def _global_moments(x: Tensor, counted: bool) -> tuple[Tensor, Tensor, Tensor]:
         count = x.numel() // x.shape[1] if counted else 0
         own = torch.cat([mean.new_tensor([count]), mean, variance * count])
         pieces = [torch.empty_like(own) for _ in range(world_size())]
-        dist.all_gather(pieces, own)
-        all_RM = torch.stack(pieces)
+        if len(pieces) > 1:
+            dist.all_gather(pieces, own)
+        all_RM = torch.stack(pieces) if len(pieces) > 1 else own[None]
         counts_R1, (means_RC, squares_RC) = all_RM[:, :1], all_RM[:, 1:].chunk(2, dim=1)
         total = counts_R1.sum()
         mean = (counts_R1 * means_RC).sum(0) / total
@@ -211,7 +226,8 @@ class _Normalise(torch.autograd.Function):
         grad_weight = (wide * normal).sum(axes)
         # This rank's loss does not reach other ranks' rows but for these two sums.
         sums = torch.cat([grad_bias, grad_weight])
-        dist.all_reduce(sums)
+        if world_size() > 1:
+            dist.all_reduce(sums)
         mean_grad, mean_product = (sums / count).chunk(2)
         shape = ctx.shape
         if ctx.counted:

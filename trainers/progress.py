@@ -35,6 +35,10 @@ class Bar:
         if self.live and self._last:
             self._move()
 
+    def say(self, text: str) -> None:
+        """Something happened to the run: a line of its own, progress or none."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
     def close(self) -> None:
         if self._progress:
             self._progress.stop()

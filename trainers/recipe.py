@@ -9,18 +9,21 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
+    AfterValidator,
     BaseModel,
     Field,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from datasets import store
-from datasets.ranges import Rate
+from datasets.ranges import Rate, Share
 from datasets.refusal import Refusal, nearest
 from trainers import rooms
 from trainers.data import Data, PhaseData
@@ -33,7 +36,26 @@ from trainers.part import (
     TaskPart,
 )
 
+
+def _group(value: int | str) -> int | str:
+    """How many workers: a number, `auto`, or `2..8`."""
+    fewest, dots, most = str(value).partition("..")
+    numbers = [int(text) for text in ((fewest, most) if dots else (fewest,)) if text.isdecimal()]
+    if value != "auto" and (not numbers or min(numbers) < 1 or (dots and len(numbers) < 2)):
+        raise ValueError("should be a number from 1, a range such as 2..8, or auto")
+    if numbers != sorted(numbers):
+        raise ValueError("should name the fewest workers first, then the most")
+    return int(fewest) if numbers and not dots else value
+
+
 Name = Annotated[str, Field(pattern=NAME)]
+Group = Annotated[
+    int | str,
+    AfterValidator(_group),
+    WithJsonSchema(
+        {"anyOf": [{"type": "integer", "minimum": 1}, {"pattern": r"^(auto|[0-9]+\.\.[0-9]+)$"}]}
+    ),
+]
 Score = Annotated[str, Field(pattern=SCORE)]
 
 
@@ -75,6 +97,10 @@ class Phase(Frozen):
     schedule: SchedulePart = SchedulePart(name="constant")
     data: PhaseData = PhaseData()
     init: str | None = Field(None, description="a checkpoint; default: as the last phase left it")
+    ema: Share | None = Field(
+        None,
+        description="decay of a moving average of the weights, judged and saved in their place",
+    )
     nonfinite: Literal["stop", "skip"] | None = Field(
         None,
         description="a loss that is no number ends the run, or its step is skipped; default stop",
@@ -103,7 +129,8 @@ class Keep(Frozen):
     patience: PositiveInt | None = Field(None, description="evaluations without a better score")
     every_steps: PositiveInt | None = None
     every_seconds: PositiveFloat | None = 60.0
-    last: PositiveInt = 1
+    last: PositiveInt = Field(1, description="newest checkpoints that stay")
+    best: PositiveInt = Field(1, description="checkpoints of the best scores that stay")
 
     @field_validator("metric")
     @classmethod
@@ -116,11 +143,27 @@ class Keep(Frozen):
 class Scale(Frozen):
     """How much hardware and how: never changes what is learnt, beyond rounding."""
 
-    workers: PositiveInt | Literal["auto"] = 1
+    workers: Group = Field(
+        1, description="auto: as many as there are GPUs; 2..8: as many as there is room for"
+    )
+    placement: Literal["packed", "spread"] = Field(
+        "packed", description="workers on as few hosts as they fit on, or on as many as there are"
+    )
+    wait_seconds: NonNegativeFloat = Field(
+        0.0, description="for hosts that are still to come, an autoscaler's"
+    )
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     sync_bn: bool = True
-    micro_batch: PositiveInt | None = Field(None, description="rows a worker takes at once")
+    micro_batch: PositiveInt | Literal["auto"] | None = Field(
+        None,
+        description="rows a worker takes at once; auto: all, and half as many where they do not fit into memory",
+    )
+    checkpoint_activations: bool = Field(
+        False,
+        description="blocks keep their inputs alone and are computed again in the backward pass",
+    )
+    compile: bool = Field(False, description="networks through torch.compile")
     threads: PositiveInt | None = None
     readers: PositiveInt | None = Field(
         None, description="threads of a worker that decode pictures; default its share of the cores"
@@ -133,6 +176,12 @@ class Scale(Frozen):
         900.0,
         description="without a step or a judged batch, after which Ray workers are ended and started again; null: never",
     )
+
+    @property
+    def group(self) -> tuple[int, int]:
+        """The fewest and the most workers; of `auto` what is without GPUs, one."""
+        fewest, _, most = str(self.workers).partition("..")
+        return (1, 1) if fewest == "auto" else (int(fewest), int(most or fewest))
 
 
 class Log(Frozen):
@@ -245,7 +294,7 @@ class Recipe(Frozen):
         tree = self.plain()
         for key in ("name", "rows", "scale", "evals", "log"):
             del tree[key]
-        for key in ("every_steps", "every_seconds", "last"):
+        for key in ("every_steps", "every_seconds", "last", "best"):
             del tree["keep"][key]
         for key in ("source", "url", "mixture", "splits", "leave_out", "ledger", "allow_leaks"):
             del tree["data"][key]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from fnmatch import fnmatchcase
@@ -12,12 +14,13 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import Optimizer
 
-from datasets import order
 from datasets.batch import Batch
 from datasets.mixing import Mixing
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from trainers import build, parallel, rooms
+from trainers.accumulation import MicroBatches
+from trainers.average import Average
 from trainers.recipe import Optim, Phase, Recipe
 from trainers.schedules import Progress
 from trainers.task import Step, Task
@@ -42,13 +45,15 @@ class Stage:
     ) -> None:
         self.index, self.plan, self.device, self.mixing = index, plan, device, mixing
         self.phase: Phase = recipe.phases[index]
-        self.micro_batch = recipe.scale.micro_batch
         self.steps_per_epoch, self.steps = length(self.phase, plan)
+        self.micro = MicroBatches(plan, recipe.scale.micro_batch)
         self.task: Task = build.task(recipe, index, network).to(device)
         freeze(network, self.phase.train, f"phases.{index}.train")
         if recipe.scale.sync_bn and parallel.world_size() > 1:
             parallel.SyncBatchNorm.convert(self.task)
         self.sync_norms = [m for m in self.task.modules() if isinstance(m, parallel.SyncBatchNorm)]
+        if recipe.scale.compile:
+            compile_networks(self.task)
         # After freezing: DDP waits for a gradient of every parameter that learns when it wraps.
         self.wrapped = parallel.wrap(self.task)
         networks = self.task.networks()
@@ -74,14 +79,25 @@ class Stage:
         }
         self._clips = {name: optim.clip for name, optim in self.phase.optim.items()}
         self._world, self._bf16 = parallel.world_size(), bf16
-        # A step that is skipped leaves nothing behind, in running statistics neither.
+        # A step that is skipped, or done again, leaves nothing behind, in running statistics neither.
         self._skips = self.phase.nonfinite == "skip"
-        self._buffers = [buffer for buffer in self.task.buffers() if self._skips]
+        self._buffers = [b for b in self.task.buffers() if self._skips or self.micro.auto]
         self._before = [buffer.clone() for buffer in self._buffers]
         # What each sample of the last step came to; only a ledger asks for it.
         self.keeps_samples = recipe.data.ledger
         self.samples: dict[str, Tensor] = {}
+        self.average: Average | None = None  # once the weights that it begins with are loaded
         self.train_mode()
+
+    def judged(self) -> AbstractContextManager[None]:
+        """Within it the task holds what is judged and saved: the average of its weights, where it has one."""
+        return self.average.judged() if self.average else nullcontext()
+
+    def settle(self) -> None:
+        """The phase is over: what was judged is what stays."""
+        if self.average:
+            self.average.exchange()
+            self.average = None
 
     def train_mode(self) -> None:
         """Train mode, but for what is frozen: a frozen batch norm that moves its statistics is not frozen."""
@@ -107,10 +123,33 @@ class Stage:
         for norm in self.sync_norms:
             norm.counted = not batch.weightless
         with parallel.through(self.task, self.wrapped) if self.wrapped else nullcontext():
-            num_chunks = self._num_chunks(total)
+            num_chunks = self.micro.of(total)
             if num_chunks > 1:
                 return self._accumulate(batch, total, num_chunks)
             return self._once(batch, total)
+
+    def rehearse(self, batch: Batch, total: int) -> bool:
+        """Whether this rank's largest part of a batch fits into memory: forward and backward alone, and nothing kept."""
+        chunk = max(batch.chunks(self.micro.of(total)), key=len)
+        if self._buffers:
+            torch._foreach_copy_(self._before, self._buffers)
+        try:
+            with parallel.alone():
+                step = self._next(self.task.training_step(chunk))
+                assert step is not None, "a task yields at least once"
+                step.loss.backward()  # type: ignore[no-untyped-call]
+        except torch.OutOfMemoryError:
+            return False
+        finally:
+            self.undo()
+        return True
+
+    def undo(self) -> None:
+        """As it was before the step that did not come to its end."""
+        for name in self.optimizers:
+            self._forget_gradients(name)
+        if self._buffers:
+            torch._foreach_copy_(self._buffers, self._before)
 
     def _once(self, batch: Batch, total: int) -> Logs:
         logs: Logs = {}
@@ -130,15 +169,6 @@ class Stage:
             for name, values in step.samples().items():
                 former = self.samples.get(name)
                 self.samples[name] = values if former is None else torch.cat([former, values])
-
-    def _num_chunks(self, total: int) -> int:
-        """Micro-batches of a step, the same on every rank, or collectives in the forward pass would not meet."""
-        if not self.micro_batch:
-            return 1
-        world = parallel.world_size()
-        shares = [order.slots(self.plan, rank, world, total) for rank in range(world)]
-        rows = [last - first for first, last in shares]
-        return max(1, min(-(-max(rows) // self.micro_batch), min(rows)))
 
     def _accumulate(self, batch: Batch, total: int, num_chunks: int) -> Logs:
         """Gradients of micro-batches summed, then one optimizer step: the same as the whole batch but for batch norm."""
@@ -184,8 +214,7 @@ class Stage:
         if clip := self._clips[name]:
             clip_grad_norm_(self._learning[name], clip)
         if self._skips and not self._finite(name):
-            if self._buffers:
-                torch._foreach_copy_(self._buffers, self._before)
+            self.undo()
             return
         self.optimizers[name].step()
 
@@ -201,6 +230,19 @@ class Stage:
             self.lrs[name] = lr = base * scale
             for group in groups:
                 group["lr"] = lr
+
+
+def compile_networks(task: Task) -> None:
+    """Each child of the task through torch.compile, in place: names stay, and DDP is wrapped around it."""
+    if not shutil.which(os.environ.get("CXX", "g++")):
+        raise Refusal(
+            "torch.compile needs a C++ compiler, and there is none",
+            path="scale.compile",
+            value=True,
+            remedy="install g++ (or name one with CXX), or set scale.compile=false",
+        )
+    for child in task.children():
+        child.compile()
 
 
 def length(phase: Phase, plan: Plan) -> tuple[int, int]:

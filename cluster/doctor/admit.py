@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
-from cluster import workers
+from cluster.connection import connected, on_cluster
 from cluster.doctor import compare, machine, storage, visit
 from cluster.doctor.check import refuse
 from cluster.doctor.node import Asked
@@ -17,9 +15,9 @@ def admit(folder: str) -> None:
     """Raises Refusal where nodes of the cluster run other software, cannot write `folder` or see another one there, have
     another time, or do not answer. Without a cluster (RAY_ADDRESS) there is nothing to ask.
     """
-    if not os.environ.get("RAY_ADDRESS"):
+    if not on_cluster():
         return
-    ray = workers.connected(1)
+    ray = connected(1)
     with storage.signed(folder, SIGN_BYTES) as sign:
         found = visit.made(ray, visit.alive(ray), Asked(sign), seconds=ANSWER_SECONDS)
     # Who was lost meanwhile is no reason to wait for: the group is made of those that are left.

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from cluster.connection import connected, on_cluster
 from cluster.doctor import compare, gpu, machine, network, storage, visit
 from cluster.doctor import recipe as needs
 from cluster.doctor.check import Check, checked
@@ -35,7 +36,7 @@ def examine(recipe: Recipe | None, out: str | None) -> list[Check]:
     keeps anybody waiting.
     """
     out = out or os.environ.get("MANTA_OUT")
-    if os.environ.get("RAY_ADDRESS"):
+    if on_cluster():
         return [checked("versions", _pinned), *_of_the_cluster(recipe, out)]
     return [checked("versions", _pinned), *_of_this_machine(recipe, out or "runs")]
 
@@ -49,7 +50,7 @@ def _of_this_machine(recipe: Recipe | None, out: str) -> list[Check]:
         checked("run folders", lambda: storage.run_folders(out)),
         checked("cache", lambda: machine.cache_folder(sum(each.bytes for each in far))),
         checked("shared memory", machine.shared_memory),
-        checked("network", lambda: network.network("gloo")),
+        checked("network", lambda: network.network("gloo", "127.0.0.1")),
     ]
     if far:
         checks.append(checked("reading", lambda: storage.reading(far, None)))
@@ -82,14 +83,12 @@ def _of_the_cluster(recipe: Recipe | None, out: str | None) -> list[Check]:
 
 def _connected() -> Any:
     """Ray, on the cluster of RAY_ADDRESS. Raises Refusal, in seconds, where there is none; Ray would try for minutes."""
-    from cluster import workers
-
     address = os.environ["RAY_ADDRESS"]
     host, _, port = address.rpartition("://")[2].rpartition(":")
     try:
         if host and port.isdecimal():
             socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-        return workers.connected(1)
+        return connected(1)
     except (OSError, RuntimeError, ValueError) as error:
         raise Refusal(
             f"no Ray cluster answers: {str(error).strip().splitlines()[0][:200]}",

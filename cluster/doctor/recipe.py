@@ -67,22 +67,29 @@ def _data(recipe: Recipe, place: Place) -> str:
 def _memory(recipe: Recipe, place: Place, available: int) -> Finding:
     """The phase that takes most, against what a worker has."""
     shape, bf16 = shape_of(recipe, None), uses_bf16(recipe, place.device)
-    taken = []
+    taken, said = [], recipe.scale.micro_batch
     for index in range(len(recipe.phases)):
         # The largest share of the global batch, or as much of it as is taken at once.
-        rows = -(-recipe.phase_data(index).batch // place.workers)
+        rows = -(-recipe.phase_data(index).batch // place.fewest)
         found = memory.estimate(recipe, shape, index, bf16=bf16)
-        taken.append((found, min(rows, recipe.scale.micro_batch or rows)))
+        taken.append((found, min(rows, said) if isinstance(said, int) else rows))
     found, rows = max(taken, key=lambda each: each[0].at(each[1]))
-    said = (
+    told = (
         f"{_size(found.fixed)} and {_size(found.row)} a row: at {rows} rows a worker "
         f"{_size(found.at(rows))} of {_size(available)}"
     )
     if found.at(rows) <= ROOMY * available:
-        return Finding(said)
+        return Finding(told)
     fitting = found.most_rows(int(ROOMY * available))
+    if said == "auto" and fitting:
+        return Finding(f"{told}; scale.micro_batch=auto will find what fits", state="warn")
     remedy = f"set scale.micro_batch={fitting}" if fitting else "choose a smaller model"
-    raise Refusal(said, path="scale.micro_batch", value=rows, remedy=f"{remedy}, or more workers")
+    raise Refusal(
+        told,
+        path="scale.micro_batch",
+        value=rows,
+        remedy=f"{remedy}, scale.checkpoint_activations=true, or more workers",
+    )
 
 
 def _size(number: float) -> str:

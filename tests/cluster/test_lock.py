@@ -78,11 +78,35 @@ def test_a_number_that_went_to_another_process_holds_nothing(tmp_path: Path) -> 
         assert read(tmp_path)["started"] != "1"
 
 
-def test_a_living_holder_elsewhere_is_believed_for_a_minute(tmp_path: Path) -> None:
+def test_a_holder_elsewhere_that_beats_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked = []
+
+    def beating(seconds: float) -> None:
+        looked.append(seconds)
+        written(tmp_path, beat=time.time())
+
     written(tmp_path, beat=time.time() - lock.STALE_SECONDS + 20)
+    monkeypatch.setattr(lock.time, "sleep", beating)
     with pytest.raises(Refusal, match="process 4321 on elsewhere"):
         Lock(str(tmp_path)).__enter__()
-    written(tmp_path, beat=time.time() - lock.STALE_SECONDS - 1)
+    assert looked == [lock.LOOK_SECONDS], "it was seen to live at the second look"
+    assert read(tmp_path)["pid"] == 4321
+
+
+def test_a_silent_holder_elsewhere_is_replaced_when_its_minute_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(lock, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(lock, "STALE_SECONDS", 0.5)
+    written(tmp_path, beat=now)
+    with Lock(str(tmp_path)):
+        assert read(tmp_path)["pid"] == os.getpid()
+        assert time.time() - now >= lock.STALE_SECONDS
+    written(tmp_path, beat=time.time() - 1)
+    monkeypatch.setattr(lock.time, "sleep", lambda seconds: pytest.fail("its minute was over"))
     with Lock(str(tmp_path)):
         assert read(tmp_path)["pid"] == os.getpid()
 

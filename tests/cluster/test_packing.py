@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster import packing, workers
+from cluster import packing
+from cluster.connection import connected
 from datasets import pack, store
 from datasets.packed.manifest import Manifest
 from datasets.packing import encoded
@@ -31,7 +32,7 @@ def ray_session() -> Iterator[None]:
     import ray
 
     environment, before = dict(os.environ), descendants()
-    workers.connected(1)
+    connected(1)
     yield
     ray.shutdown()
     os.environ.clear()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import ServerDisconnectedError
@@ -174,11 +176,18 @@ def test_secrets_do_not_travel(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Flaky:
-    """A client whose connection is lost twice: in the middle of the log, and when the status is asked for."""
+    """A client whose connection is lost twice: in the middle of the log, and when the status is asked for.
+
+    A log that ends with None comes to no end.
+    """
 
     def __init__(self) -> None:
-        self.tails = [("one\n", "tw", ServerDisconnectedError()), ("one\ntwo\n", "three\n", None)]
+        self.tails = [("one\n", "tw", ServerDisconnectedError()), ("one\ntwo\n", "three\n", "")]
         self.states: list[str | Exception] = ["RUNNING", ConnectionError("refused"), "SUCCEEDED"]
+        self.jobs = [SimpleNamespace(submission_id="job")]
+
+    def list_jobs(self) -> list[SimpleNamespace]:
+        return self.jobs
 
     def get_job_status(self, job: str) -> str:
         state = self.states.pop(0) if self.states else "SUCCEEDED"
@@ -187,22 +196,47 @@ class Flaky:
         return state
 
     async def tail_job_logs(self, job: str) -> AsyncIterator[str]:
-        *lines, error = self.tails.pop(0) if self.tails else ("one\ntwo\nthree\n", None)
+        *lines, error = self.tails.pop(0) if self.tails else ("one\ntwo\nthree\n", "")
         for line in lines:
             yield line  # type: ignore[misc]
+        if error is None:
+            await asyncio.Event().wait()
         if error:
             raise error  # type: ignore[misc]
 
 
 def test_a_lost_connection_is_taken_up_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit, "PAUSE_SECONDS", 0.0)
-    jobs = submit.Jobs.__new__(submit.Jobs)
-    jobs.address, jobs._client = "http://head:8265", Flaky()  # type: ignore[assignment]
+    jobs, client = watched(monkeypatch)
     assert "".join(jobs.follow("job")) == "one\ntwo\nthree\n"
     monkeypatch.setattr(submit, "RECONNECTS", 3)
-    jobs._client.tails = [("", ServerDisconnectedError())] * 9  # type: ignore[attr-defined]
+    client.tails = [("", ServerDisconnectedError())] * 9
     with pytest.raises(Refusal, match="job goes on, but its logs do not come"):
         list(jobs.follow("job"))
+
+
+def test_a_head_that_fell_silent_is_asked_and_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, client = watched(monkeypatch)
+    monkeypatch.setattr(submit, "SILENT_SECONDS", 0.01)
+    client.tails = [("one\n", None), ("one\ntwo\n", ServerDisconnectedError())]
+    client.states = ["RUNNING", "RUNNING", ConnectionError("no route"), "SUCCEEDED"]
+    assert "".join(jobs.follow("job")) == "one\ntwo\nthree\n"
+
+
+def test_a_cluster_that_was_started_anew_knows_no_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    jobs, client = watched(monkeypatch)
+    client.jobs = []
+    with pytest.raises(Refusal, match="started anew") as caught:
+        list(jobs.follow("job"))
+    assert "the same command goes on" in str(caught.value)
+
+
+def watched(monkeypatch: pytest.MonkeyPatch) -> tuple[submit.Jobs, Flaky]:
+    """The jobs of a head that is not there, but for its client."""
+    monkeypatch.setattr(submit, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(submit, "_reach", lambda address: None)
+    jobs, client = submit.Jobs.__new__(submit.Jobs), Flaky()
+    jobs.address, jobs._client = "http://head:8265", client  # type: ignore[assignment]
+    return jobs, client
 
 
 @pytest.mark.parametrize(

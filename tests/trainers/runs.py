@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cluster.session import Local
-from trainers import checkpoint
+from trainers import checkpoint, saving
+from trainers.checkpoint import State
 from trainers.engine import fit
 from trainers.recipe import Recipe
 
@@ -53,3 +54,8 @@ def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 def steps_saved(session: Local) -> list[int]:
     folder = Path(session.folder, "checkpoints")
     return sorted(int(path.name[5:]) for path in folder.glob("step-*"))
+
+
+def saved(run: str, state: State, **parts: Any) -> str:
+    """A checkpoint of these parts; its url."""
+    return saving.write(run, saving.snapshot(state, **parts))

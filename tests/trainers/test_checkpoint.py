@@ -16,8 +16,11 @@ from torch import nn
 
 from datasets import store
 from datasets.refusal import Refusal
-from trainers import checkpoint
-from trainers.checkpoint import FILES, State
+from tests.trainers.runs import saved
+from trainers import checkpoint, saving
+from trainers.checkpoint import State
+
+FILES = ("model.safetensors", "task.safetensors", "optim.safetensors", "state.json")
 
 
 def test_a_child_stands_where_its_parent_stood() -> None:
@@ -90,9 +93,7 @@ def written(run: Path, step: int = 7, seed: int = 0) -> str:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
     stepped(model, optimizer)
     state = State(step, STATE.lengths)
-    return checkpoint.write(
-        str(run), state, model=model, task=Owner(model), optimizers={"main": optimizer}
-    )
+    return saved(str(run), state, model=model, task=Owner(model), optimizers={"main": optimizer})
 
 
 @pytest.mark.parametrize("remote", [False, True])
@@ -102,7 +103,7 @@ def test_everything_round_trips_to_the_bit(remote: bool, tmp_path: Path) -> None
     task = Owner(model)
     optimizer = torch.optim.Adam(task.parameters(), lr=0.1)
     stepped(model, optimizer)
-    url = checkpoint.write(run, STATE, model=model, task=task, optimizers={"main": optimizer})
+    url = saved(run, STATE, model=model, task=task, optimizers={"main": optimizer})
     assert url == checkpoint.latest(run) == f"{run}/checkpoints/step-00000007"
     found = checkpoint.read_state(url)
     assert repr(found) == repr(STATE)  # repr: a NaN score is equal to none
@@ -185,9 +186,7 @@ def test_moments_come_back_in_the_memory_format_of_their_parameter(
 
     through, optimizer = fresh()
     step(through, optimizer)
-    url = checkpoint.write(
-        str(tmp_path), STATE, model=through, task=through, optimizers={"main": optimizer}
-    )
+    url = saved(str(tmp_path), STATE, model=through, task=through, optimizers={"main": optimizer})
     step(through, optimizer)
     resumed, optimizer = fresh()
     checkpoint.load_model(url, resumed)
@@ -200,7 +199,7 @@ def test_moments_come_back_in_the_memory_format_of_their_parameter(
 def test_tied_weights_are_written(tmp_path: Path) -> None:
     model = nn.ModuleDict({"one": nn.Linear(3, 3, bias=False), "two": nn.Linear(3, 3, bias=False)})
     model["two"].weight = model["one"].weight
-    url = checkpoint.write(str(tmp_path), STATE, model=model, task=nn.Identity(), optimizers={})
+    url = saved(str(tmp_path), STATE, model=model, task=nn.Identity(), optimizers={})
     other = nn.ModuleDict({"one": nn.Linear(3, 3, bias=False), "two": nn.Linear(3, 3, bias=False)})
     checkpoint.load_model(url, other)
     assert torch.equal(other["one"].weight, other["two"].weight)
@@ -314,7 +313,7 @@ def test_what_dies_while_writing_leaves_nothing(
             raise OSError("no space left on device")
         save_file(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(checkpoint, "save_file", dying)
+    monkeypatch.setattr(saving, "save_file", dying)
     with pytest.raises(OSError, match="no space"):
         written(tmp_path, step=5)
     assert os.listdir(tmp_path / "checkpoints") == ["step-00000003"]
@@ -328,7 +327,7 @@ def test_other_names_are_no_checkpoints(tmp_path: Path) -> None:
         other.mkdir()
         (other / "complete.json").write_text("{}")
     assert checkpoint.latest(str(tmp_path)) == url
-    checkpoint.prune(str(tmp_path), keep=1, best=None)
+    saving.prune(str(tmp_path), keep=1, best=())
     assert checkpoint.latest(str(tmp_path)) == url
 
 
@@ -351,14 +350,20 @@ def test_the_same_step_twice_is_the_second(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("keep", "best", "left"),
-    [(1, None, [5]), (1, 2, [2, 5]), (2, 1, [1, 4, 5]), (2, 5, [4, 5]), (9, None, [1, 2, 3, 4, 5])],
+    [
+        (1, (), [5]),
+        (1, (2,), [2, 5]),
+        (1, (3, 2), [2, 3, 5]),
+        (2, (5,), [4, 5]),
+        (9, (), [1, 2, 3, 4, 5]),
+    ],
 )
 def test_pruning_keeps_the_newest_and_the_best(
-    keep: int, best: int | None, left: list[int], tmp_path: Path
+    keep: int, best: tuple[int, ...], left: list[int], tmp_path: Path
 ) -> None:
     for step in range(1, 6):
         written(tmp_path, step=step)
-    checkpoint.prune(str(tmp_path), keep=keep, best=best)
+    saving.prune(str(tmp_path), keep=keep, best=best)
     assert sorted(os.listdir(tmp_path / "checkpoints")) == [f"step-{step:08d}" for step in left]
 
 

@@ -74,6 +74,20 @@ def test_bf16_halves_activations_and_copies_weights() -> None:
     assert 0.4 < (half.activations - plain.activations) / plain.parameters < 0.55
 
 
+def test_an_average_of_the_weights_is_another_copy_of_them() -> None:
+    plain, averaged = (
+        memory.estimate(curve(**{"phases.0.ema": ema}), TABLE, 0, bf16=False) for ema in (None, 0.9)
+    )
+    assert averaged.fixed - plain.fixed == plain.parameters
+
+
+def test_blocks_that_are_computed_again_keep_less() -> None:
+    recipe = Recipe.load("recipes/digits.yaml", ["model=resnet20"])
+    plain = memory.estimate(recipe, PICTURES, 0, bf16=False)
+    again = recipe.override("scale.checkpoint_activations=true")
+    assert memory.estimate(again, PICTURES, 0, bf16=False).row < 0.5 * plain.row
+
+
 def test_two_networks_that_step_in_turn_are_one_worker() -> None:
     recipe = Recipe.load("recipes/dcgan_digits.yaml")
     shape = Shape(num_classes=10, channels=1, size=8, stored=(8, 8, 1))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.refusal import Refusal
+from tests.trainers.runs import saved
 from trainers import build, checkpoint, library, rooms
 from trainers.build import Shape
 from trainers.checkpoint import State
@@ -74,9 +75,7 @@ def test_weights_round_trip_to_the_bit(name: str, tmp_path: Path) -> None:
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 2.0)
     task = nn.Identity()
-    url = checkpoint.write(
-        str(tmp_path), State(1, ((1, 1),)), model=network, task=task, optimizers={}
-    )
+    url = saved(str(tmp_path), State(1, ((1, 1),)), model=network, task=task, optimizers={})
     torch.manual_seed(2)
     other = built(name, shape)
     checkpoint.load_model(url, other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,14 @@ import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
+from cluster.session import Local
 from datasets.batch import Batch
 from datasets.fetching.ranges import Stats
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from trainers import build, parallel, rooms
+from trainers.accumulation import Fitting
+from trainers.activations import checkpoint_blocks
 from trainers.build import Shape
 from trainers.meter import Done, Meter
 from trainers.parallel import SyncBatchNorm
@@ -166,24 +170,79 @@ def meters(rank: int, world: int) -> Found:
 
 def skipping(rank: int, world: int) -> Found:
     """Three steps, of which the second has one picture of one rank that is no number."""
-    rows = sum(CUTS[world])
     changes = {"model.width": 4, "scale.device": "cpu", "phases.0.nonfinite": "skip"}
     recipe = Recipe.load(str(rooms.ROOT / "recipes" / "digits.yaml")).override(changes)
     network = build.model(recipe, Shape(10, channels=1, size=8))
-    cuts = (0, *itertools.accumulate(CUTS[world]))
-    plan = Plan(rows * 3, rows, world, cuts=cuts)
-    device = torch.device("cpu")
-    stage = Stage(recipe, 0, network, plan=plan, device=device, bf16=False)
+    stage = staged(recipe, network, world)
     states = []
     for step in range(3):
-        image = drawn(rows, 1, 8, 8, seed=step)
-        if step == 1:
-            image[-1, 0, 0, 0] = torch.nan
-        own = share(rank, world)
-        columns = {"image": image[own], "label": torch.arange(rows)[own] % 10}
-        stage.spend(Batch({**columns, "id": torch.arange(rows)[own]}, key=step), step, ())
+        stage.spend(drawn_batch(rank, world, step, spoilt=step == 1), step, ())
         states.append({name: value.clone() for name, value in network.state_dict().items()})
     return {"states": states}
+
+
+def computed_again(rank: int, world: int) -> Found:
+    """Two steps with synchronised norms, whose blocks keep their activations or compute them again."""
+    found: Found = {}
+    for again in (False, True):
+        changes = {"model.width": 4, "scale.device": "cpu"}
+        recipe = Recipe.load(str(rooms.ROOT / "recipes" / "digits.yaml")).override(changes)
+        network = build.model(recipe, Shape(10, channels=1, size=8))
+        if again:
+            checkpoint_blocks(network)
+        stage = staged(recipe, network, world)
+        for step in range(2):
+            stage.spend(drawn_batch(rank, world, step), step, ())
+        found[str(again)] = {n: v.clone() for n, v in network.state_dict().items()}
+    return found
+
+
+def staged(recipe: Recipe, network: nn.Module, world: int) -> Stage:
+    """A phase whose ranks have as many rows as CUTS says."""
+    rows, cuts = sum(CUTS[world]), (0, *itertools.accumulate(CUTS[world]))
+    plan, device = Plan(rows * 3, rows, world, cuts=cuts), torch.device("cpu")
+    return Stage(recipe, 0, network, plan=plan, device=device, bf16=False)
+
+
+def drawn_batch(rank: int, world: int, step: int, *, spoilt: bool = False) -> Batch:
+    """This rank's share of a batch of noise; `spoilt` has one pixel that is no number."""
+    rows, own = torch.arange(sum(CUTS[world])), share(rank, world)
+    image = drawn(len(rows), 1, 8, 8, seed=step)
+    if spoilt:
+        image[-1, 0, 0, 0] = torch.nan
+    columns = {"image": image[own], "label": rows[own] % 10, "id": rows[own]}
+    return Batch(columns, key=step)
+
+
+def fitting(rank: int, world: int) -> Found:
+    """Two steps of a net that takes three rows at once, found out and said beforehand."""
+    found: Found = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for said in ("auto", 2):
+            changes = {"model.width": 4, "scale.device": "cpu", "scale.micro_batch": said}
+            recipe = Recipe.load(str(rooms.ROOT / "recipes" / "digits.yaml")).override(changes)
+            network = narrow(build.model(recipe, Shape(10, channels=1, size=8)), 3)
+            stage = staged(recipe, network, world)
+            fit = Fitting(recipe, Local(stage.device, folder, rank=rank, world=world))
+            fit.begin(stage)
+            for step in range(2):
+                fit.spend(stage, drawn_batch(rank, world, step), step, (), lambda: None)
+            found[str(said)] = {n: v.clone() for n, v in network.state_dict().items()}
+            found["rows"] = stage.micro.rows
+        again = Fitting(recipe.override("scale.micro_batch=auto"), fit.session)
+        found["known"] = again.found
+    return found
+
+
+def narrow(network: nn.Module, most: int) -> nn.Module:
+    """A net that runs out of memory when it is trained on more rows than this."""
+
+    def look(module: nn.Module, given: tuple[Tensor]) -> None:
+        if module.training and len(given[0]) > most:
+            raise torch.OutOfMemoryError(f"CUDA out of memory: {len(given[0])} rows")
+
+    network.register_forward_pre_hook(look)
+    return network
 
 
 def scores(rank: int, world: int) -> Found:
@@ -213,7 +272,8 @@ def evaluated(name: str, rows: slice) -> Found:
 SCENARIOS: dict[str, Scenario] = {
     scenario.__name__: scenario
     for scenario in (
-        *(sums, batch_norm, with_activation, gradients, keeping_step, meters, skipping, scores),
+        *(sums, batch_norm, with_activation, gradients, keeping_step, meters),
+        *(skipping, computed_again, fitting, scores),
     )
 }
 
@@ -384,3 +444,16 @@ def test_alone_everything_is_itself() -> None:
     assert (parallel.rank(), parallel.world_size()) == (0, 1)
     assert parallel.wrap(Pairs()) == {}
     parallel.barrier()
+
+
+def test_ranks_take_as_many_rows_at_once_as_fit_on_each(ranks: list[Found]) -> None:
+    for found in each(ranks, "fitting"):
+        assert found["rows"] == found["known"] == 2
+        for name, value in found["auto"].items():
+            assert torch.equal(value, found["2"][name]), f"{name}: the trials left something behind"
+
+
+def test_activations_computed_again_move_norms_once(ranks: list[Found]) -> None:
+    for found in each(ranks, "computed_again"):
+        for name, value in found["False"].items():
+            torch.testing.assert_close(value, found["True"][name], rtol=1e-6, atol=1e-7)

@@ -1,0 +1,57 @@
+"""Ray, as Manta wants it: started here, or the cluster that RAY_ADDRESS names."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from typing import Any
+
+from trainers.rooms import ROOT
+
+logger = logging.getLogger(__name__)
+
+MOST_SHARING_CORES = 8  # CPU workers on fewer cores: fine for tests and laptops, a mistake beyond
+
+# Read by Ray when its modules are imported. Its own poll of 2 s would be paid at every report.
+_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+def on_cluster() -> bool:
+    """Whether a cluster is named; otherwise Ray is this machine's alone."""
+    return bool(os.environ.get("RAY_ADDRESS"))
+
+
+def connected(num_workers: int) -> Any:
+    """Ray, started here unless a cluster is named by RAY_ADDRESS or a session is open already."""
+    os.environ.update({k: os.environ.get(k, v) for k, v in _SETTINGS.items()})
+    # Workers import Manta from the checkout, whatever directory they are put into.
+    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(paths))
+    import ray
+
+    if ray.is_initialized():
+        return ray
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if on_cluster():
+        ray.init(**options)
+    else:
+        cores = os.cpu_count() or 1
+        ray.init(
+            address="local",
+            num_cpus=max(cores, min(num_workers, MOST_SHARING_CORES) + 1),
+            include_dashboard=False,
+            **options,
+        )
+    # Ray's own stories of lost nodes, with stacks of its C++, go to stdout; ours is a line on stderr.
+    ray._private.worker._worker_logs_enabled = False
+    return ray
+
+
+# Too late for what Ray reads at import: say so instead of being slow in silence.
+if "ray.train" in sys.modules and (missing := sorted(_SETTINGS.keys() - os.environ.keys())):
+    logger.info("ray was imported before Manta: %s not in force", ", ".join(missing))

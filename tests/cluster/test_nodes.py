@@ -1,0 +1,135 @@
+"""A run on a cluster whose nodes come, are given notice, and go: it takes what there is, and no step is lost or done twice."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.run import Run
+from cluster.session import STOP
+from search.ledger import prove
+from tests.cluster.conftest import DIGITS, ROOT, SMALL
+
+PATIENCE = 120.0
+# The driver as people start it, but that it waits less long before it takes new nodes in.
+DRIVER = "import launch; from cluster import workers; workers.GROW_SECONDS = 3.0; launch.app()"
+ENDLESS = ["phases.0.epochs=null", "phases.0.steps=10000000", "keep.metric=null", "evals={}"]
+
+
+@pytest.fixture
+def cluster() -> Iterator[Any]:
+    """A head without work, to which nodes of one core are added."""
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        try:
+            yield found
+        finally:
+            found.shutdown()
+
+
+class Driven:
+    """`launch.py train` on the cluster, and what it has said and written."""
+
+    def __init__(self, address: str, out: Path, *words: str) -> None:
+        self.out, self.log = out / "runs", out / "said"
+        command = [sys.executable, "-c", DRIVER, "train", DIGITS, *SMALL, *words]
+        environment = {**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)}
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen(
+                [*command, "--out", str(self.out)],
+                **{"cwd": ROOT, "env": environment, "stdout": file, "stderr": file},
+            )
+
+    @property
+    def said(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def folder(self) -> Path:
+        (folder,) = self.out.iterdir()
+        return folder
+
+    def summary(self) -> dict[str, Any]:
+        return Run.open(str(self.folder)).summary
+
+    def until(self, what: str, true: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                if true():
+                    return
+            except (OSError, ValueError, IndexError, KeyError):
+                pass  # not there yet, or being written
+            assert self.process.poll() is None, f"{what}: it ended\n{self.said}"
+            assert time.monotonic() < deadline, f"{what}: it never came\n{self.said}"
+            time.sleep(0.1)
+
+    def steps(self) -> list[int]:
+        lines = (self.folder / "metrics.jsonl").read_text().splitlines()
+        return [json.loads(line)["step"] for line in lines]
+
+    def works(self, workers: int, *, restarts: int) -> None:
+        """Until a group of so many, started again so often, has done steps of its own."""
+
+        def works() -> bool:
+            summary = self.summary()
+            begun = summary.get("restarts", [])
+            done = self.steps()[-1] - [0, *begun][-1]
+            return len(begun) == restarts and done > 20 and summary["place"]["workers"] == workers
+
+        self.until(f"steps of {workers} workers, {restarts} restarts", works)
+
+
+@pytest.mark.timeout(400)
+def test_an_elastic_run_follows_its_nodes(cluster: Any, tmp_path: Path) -> None:
+    first = cluster.add_node(num_cpus=1)
+    elastic = ["scale.workers=1..2", "data.ledger=true", "keep.every_seconds=1"]
+    run = Driven(cluster.address, tmp_path, *elastic, *ENDLESS)
+    try:
+        run.works(1, restarts=0)
+        cluster.add_node(num_cpus=1)
+        run.works(2, restarts=1)
+        assert "there is room for more workers" in run.said
+        drain(cluster.address, first.node_id)
+        run.works(1, restarts=2)
+        assert "a node is about to be taken away: saved at step" in run.said
+        summary = run.summary()
+        assert summary["preemptions"] == summary["restarts"][-1:], "a step was lost"
+        cluster.remove_node(first)
+        last = cluster.add_node(num_cpus=1)
+        run.works(2, restarts=3)
+        cluster.remove_node(last, allow_graceful=False)
+        run.works(1, restarts=4)
+        assert "a worker died" in run.said
+        (run.folder / STOP).touch()
+        assert run.process.wait(PATIENCE) == 130
+    finally:
+        run.process.kill()
+        run.process.wait()
+    assert "Traceback" not in run.said
+    steps = run.steps()
+    assert steps == [*range(1, len(steps) + 1)], "a step is missing or was written twice"
+    proof = prove(Run.open(str(run.folder)))
+    assert proof.holds, proof.violations
+    assert proof.worlds == [1, 2]
+
+
+def drain(address: str, node: str) -> None:
+    """The notice that a cloud gives before it takes a node away."""
+    ray = Path(sys.executable).with_name("ray")
+    reason = ["--reason", "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "test"]
+    command = [ray, "drain-node", "--address", address, "--node-id", node, *reason]
+    subprocess.run(
+        [*command, "--deadline-remaining-seconds", "60"], check=True, capture_output=True
+    )

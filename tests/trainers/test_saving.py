@@ -1,0 +1,167 @@
+"""Checkpoints beside the training: steps go on, what is written is of its step, and what goes wrong is told."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import torch
+
+from datasets.refusal import Refusal
+from tests.trainers.runs import Places, rows, same, steps_saved, summary, weights
+from trainers import checkpoint, saving
+from trainers.engine import fit
+from trainers.recipe import Recipe
+from trainers.saving import Snapshot
+
+
+@dataclass
+class Gate:
+    """Holds back the writing of checkpoints while it is shut."""
+
+    opened: threading.Event = field(default_factory=threading.Event)
+    begun: list[int] = field(default_factory=list)
+    error: Exception | None = None
+
+    def pass_through(self, run: str, found: Snapshot, **more: object) -> str:
+        self.begun.append(found.state.step)
+        assert self.opened.wait(60)
+        if self.error:
+            raise self.error
+        return REAL(run, found, **more)  # type: ignore[arg-type]
+
+
+REAL = saving.write
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    found = Gate()
+    monkeypatch.setattr(saving, "write", found.pass_through)
+    yield found
+    found.opened.set()
+
+
+def small(digits: Recipe, *changes: str) -> Recipe:
+    return digits.override("keep.every_seconds=null", *changes)
+
+
+def test_steps_go_on_while_a_checkpoint_is_written(
+    digits: Recipe, local: Places, gate: Gate
+) -> None:
+    session = local()
+    running = fit(small(digits, "keep.every_steps=4"), session)
+    for _ in range(7):
+        report = next(running)
+    assert report.step == 7 and gate.begun == [4]
+    assert checkpoint.latest(session.folder) is None, "it was complete before it was written"
+    gate.opened.set()
+    running.send("stop")
+    assert gate.begun == [4, 7] and checkpoint.step_of(checkpoint.latest(session.folder)) == 7
+
+
+def test_what_is_written_late_is_of_its_own_step(digits: Recipe, local: Places, gate: Gate) -> None:
+    late = local("late")
+    running = fit(small(digits, "keep.every_steps=4", "keep.last=9"), late)
+    for _ in range(7):
+        next(running)
+    gate.opened.set()
+    running.send("stop")
+    prompt = local("prompt")
+    stopped = fit(small(digits), prompt)
+    for _ in range(4):
+        next(stopped)
+    stopped.send("stop")
+    for name in ("model", "task", "optim"):
+        paths = [
+            Path(checkpoint.folder(place.folder, 4), f"{name}.safetensors")
+            for place in (late, prompt)
+        ]
+        assert paths[0].read_bytes() == paths[1].read_bytes(), name
+    assert not checkpoint.read_state(checkpoint.folder(late.folder, 4)).scores
+
+
+def test_by_the_clock_none_is_begun_while_one_is_written(
+    digits: Recipe, local: Places, gate: Gate
+) -> None:
+    running = fit(digits.override("keep.every_seconds=1e-6", "log.every=1"), local())
+    for _ in range(12):
+        next(running)
+    assert len(gate.begun) == 1
+
+
+def test_a_command_to_save_is_answered_when_it_is_complete(digits: Recipe, local: Places) -> None:
+    session = local()
+    running = fit(small(digits), session)
+    for _ in range(3):
+        next(running)
+    report = running.send("save")
+    assert report.checkpoint == checkpoint.latest(session.folder)
+    assert checkpoint.step_of(report.checkpoint) == 3
+
+
+def test_what_goes_wrong_ends_the_run_and_the_one_before_stays(
+    digits: Recipe, local: Places, gate: Gate
+) -> None:
+    session, recipe = local(), small(digits, "keep.every_steps=3")
+    gate.opened.set()
+    running = fit(recipe, session)
+    for _ in range(5):
+        next(running)
+    gate.error = Refusal("no space left", path=session.folder)
+    with pytest.raises(Refusal, match="no space left"):
+        list(running)
+    assert checkpoint.step_of(checkpoint.latest(session.folder)) == 3
+    gate.error = None
+    list(fit(recipe, session))
+    steps = [row["step"] for row in rows(session) if row["split"] == "train"]
+    assert steps == [*range(1, 39)], "a step is missing or was written twice"
+    whole = local("whole")
+    list(fit(recipe, whole))
+    assert same(weights(session), weights(whole))
+
+
+def test_a_run_that_another_holds_gets_no_checkpoint(
+    digits: Recipe, local: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = local()
+    monkeypatch.setattr(session, "holds", lambda: False)
+    with pytest.raises(Refusal, match="another launch has taken this run over"):
+        list(fit(small(digits, "keep.every_steps=3"), session))
+    assert checkpoint.latest(session.folder) is None and steps_saved(session) == []
+
+
+@pytest.mark.parametrize("best", [1, 2])
+def test_the_best_stay_beside_the_newest(digits: Recipe, local: Places, best: int) -> None:
+    session = local()
+    asked = small(digits, "phases.0.epochs=4", f"keep.best={best}")
+    list(fit(asked, session))
+    scores = [(r["val/accuracy"], -r["step"]) for r in rows(session) if r["split"] == "val"]
+    kept = {-step for _, step in sorted(scores, reverse=True)[:best]}
+    assert set(steps_saved(session)) == {*kept, 4 * 19}
+
+
+def test_what_checkpoints_cost_is_told(digits: Recipe, local: Places) -> None:
+    session = local()
+    list(fit(small(digits, "keep.every_steps=5", "keep.metric=null"), session))
+    told = summary(session)["checkpoints"]
+    assert told["written"] == len({5, 10, 15, 20, 25, 30, 35, 38})
+    url = checkpoint.latest(session.folder)
+    assert told["bytes"] == pytest.approx(
+        sum(Path(url or "", f"{n}.safetensors").stat().st_size for n in ("model", "task", "optim")),
+        rel=0.3,
+    )
+    assert told["write_seconds"] > 0 and told["snapshot_seconds"] > 0
+
+
+def test_a_snapshot_shares_nothing_with_what_it_was_taken_of() -> None:
+    net = torch.nn.Linear(3, 2)
+    state = checkpoint.State(1, ((1, 1),))
+    found = saving.snapshot(state, model=net, task=torch.nn.Identity(), optimizers={})
+    before = net.weight.detach().clone()
+    with torch.no_grad():
+        net.weight.fill_(7)
+    assert torch.equal(found.files["model"]["weight"], before)
