@@ -74,6 +74,7 @@ def test_the_doctor_examines_a_cluster_by_a_job_of_it(address: str, tmp_path: Pa
     found = {check["name"]: check for check in checks}
     assert "scale.workers=9 is more than 3 CPU workers" in found["workers"]["found"]
     assert found["cluster"]["found"] == "1 node, 3 CPUs, 0 GPUs"
+    assert found["nodes"]["ok"], found["nodes"]
     assert len(found["clocks"]["nodes"]) == 1 and found["clocks"]["most"] < 1000
     # Whether this machine's disks have room is not the cluster's affair.
     wrong = {check["name"] for check in checks if not check["ok"]}
