@@ -13,6 +13,7 @@ from typing import Any
 
 from trainers.rooms import ROOT
 
+DIRTY = "+dirty"
 PACKAGES = ("torch", "torchvision", "ray", "timm", "pyarrow", "numpy", "optuna", "torchmetrics")
 
 
@@ -34,8 +35,8 @@ def environment() -> dict[str, Any]:
 
 def commit_of_checkout() -> tuple[str, bool]:
     """(commit, whether files differ from it); ("", False) outside a git checkout."""
-    if os.environ.get("MANTA_COMMIT"):  # set by `submit`, where .git is not shipped
-        return os.environ["MANTA_COMMIT"], False
+    if said := os.environ.get("MANTA_COMMIT"):  # by `submit` or an image, where .git is not shipped
+        return said.removesuffix(DIRTY), said.endswith(DIRTY)
     commit = _git("rev-parse", "HEAD")
     return commit, bool(commit and _git("status", "--porcelain", "--untracked-files=no"))
 

@@ -21,7 +21,7 @@ from datasets.refusal import Refusal
 from trainers import build, checkpoint, evaluation, feed, shown
 from trainers.build import Shape
 from trainers.describe import without_weights
-from trainers.engine import uses_bf16
+from trainers.devices import uses_bf16
 from trainers.evaluation import Evaluation
 from trainers.stage import Stage
 from trainers.task import Finding

@@ -31,6 +31,7 @@ class Local:
     show: Callable[[list[dict[str, Any]]], None] = lambda rows: None
     rank: int = 0
     world: int = 1
+    leads: bool = True
     signals: list[int] = field(default_factory=list)
 
     def latest(self) -> str | None:
@@ -55,6 +56,7 @@ class RayWorker:
     rank: int
     world: int
     token: str
+    leads: bool
     dog: Watchdog | None = None
 
     @classmethod
@@ -67,7 +69,8 @@ class RayWorker:
         set_threads(scale, workers_on_host=context.get_local_world_size())
         rank, world = context.get_world_rank(), context.get_world_size()
         dog = Watchdog(folder, rank, scale.hang_seconds) if scale.hang_seconds else None
-        return cls(device, folder, rank, world, token, dog)
+        leads = context.get_local_rank() == 0
+        return cls(device, folder, rank, world, token, leads, dog)
 
     def alive(self) -> None:
         if self.dog:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from cluster.environment import DIRTY, commit_of_checkout
 from cluster.shipping import Cargo
 from datasets import store
 from datasets.refusal import Refusal, nearest
@@ -62,7 +63,10 @@ class Jobs:
             job = {
                 "entrypoint": entry,
                 "submission_id": f"manta-{words[0]}-{time.strftime('%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
-                "runtime_env": {"working_dir": str(archive), "env_vars": {**variables}},
+                "runtime_env": {
+                    "working_dir": str(archive),
+                    "env_vars": {**_commit(), **variables},
+                },
             }
             until = time.monotonic() + READY_SECONDS
             while True:
@@ -183,10 +187,17 @@ class Jobs:
 
     def _connected(self) -> JobSubmissionClient:
         _reach(self.address)
+        from ray.exceptions import AuthenticationError
         from ray.job_submission import JobSubmissionClient
 
         try:
             return JobSubmissionClient(self.address)
+        except AuthenticationError:
+            raise Refusal(
+                "this cluster takes only who shows its token",
+                path=self.address,
+                remedy="export RAY_AUTH_MODE=token, with the token in ~/.ray/auth_token or RAY_AUTH_TOKEN",
+            ) from None
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise self._refused("no Ray dashboard answers", error) from error
 
@@ -296,6 +307,12 @@ def _parts(words: Sequence[str]) -> tuple[str, list[str], dict[str, str]]:
         else:
             plain.append(word)
     return plain[0] if plain else "", plain[1:], options
+
+
+def _commit() -> dict[str, str]:
+    """The checkout's commit, since git's own folder is not shipped."""
+    commit, dirty = commit_of_checkout()
+    return {"MANTA_COMMIT": f"{commit}{DIRTY if dirty else ''}"} if commit else {}
 
 
 def variables(said: Sequence[str]) -> dict[str, str]:

@@ -25,7 +25,8 @@ from datasets.shards import Dataset
 from trainers import build, checkpoint, feed, resume, shown, summary
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
-from trainers.engine import fit, uses_bf16
+from trainers.devices import uses_bf16
+from trainers.engine import fit
 from trainers.progress import Bar
 from trainers.recipe import Recipe
 from trainers.stage import length

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from datasets import order
+from datasets import order, store
 from datasets.batch import Batch
 from datasets.refusal import Refusal
 from datasets.stream import TrainStream
@@ -27,7 +27,6 @@ from trainers import (
     feed,
     final,
     ledger,
-    memory,
     nonfinite,
     parallel,
     resume,
@@ -39,12 +38,13 @@ from trainers.accumulation import Fitting
 from trainers.average import Average
 from trainers.checkpoint import State
 from trainers.choice import Choice
+from trainers.devices import memory_peaks, seed_step, uses_bf16
 from trainers.evaluation import Evaluation
 from trainers.ledger import Ledger
 from trainers.meter import Done, Meter, Wishes
 from trainers.nonfinite import Watch
 from trainers.recipe import Recipe
-from trainers.saving import Keeper, Snapshot
+from trainers.saving import Copier, Keeper, Snapshot
 from trainers.session import Session
 from trainers.stage import Stage
 from trainers.track import Track
@@ -118,6 +118,8 @@ class Training:
         self.track: Track | None = None
         self.keeper: Keeper | None = None
         self.ledger = Ledger(session.folder, rank=session.rank, world=session.world)
+        if session.leads and session.rank and store.is_remote(session.folder):
+            self.keeper = Copier(session.folder, keep=1, ready=lambda: None)
         self.watch = Watch(
             session.folder, recipe, self.dataset, self.samplers, notes=session.rank == 0
         )
@@ -158,6 +160,7 @@ class Training:
         )
         self.meter.flush(stop=False, save=False)  # what the final scores' rows had to be fetched
         self._summarise("finished", scores)
+        saving.forget_copies(self.session.folder)
         yield Report(self.step, scores)
 
     def close(self) -> None:
@@ -327,7 +330,7 @@ class Training:
         """Rank 0's word; while one checkpoint is being written, the next can wait."""
         every = self.recipe.keep.every_seconds
         late = every and time.perf_counter() - self.saved_seconds >= every
-        return bool(late and self.keeper and not self.keeper.busy)
+        return bool(late and self.track and self.keeper and not self.keeper.busy)
 
     def _save(self, stage: Stage, *, wait: bool = False) -> str:
         """A checkpoint at this very step, complete when what follows is, or at once where somebody waits for it."""
@@ -394,7 +397,7 @@ class Training:
 
     def _summarise(self, status: str, scores: Mapping[str, float]) -> None:
         """summary.json as far as the engine knows it; the place adds where it ran."""
-        peak = parallel.gathered_rows(torch.tensor([memory.peak(self.device)])).max()
+        peaks = memory_peaks(self.device)
         if not self.track:
             return
         self.track.settle()
@@ -417,18 +420,11 @@ class Training:
             wait_seconds=round(self.waited, 3),
             **self.meter.fetched,
             checkpoints=self.keeper.times.told() if self.keeper else None,
+            **peaks,
             parameters=sum(p.numel() for p in self.model.parameters()),
-            peak_bytes=int(peak),
             nonfinite=len(nonfinite.steps(folder)) or None,
             notes=[*dict.fromkeys(notes)],
         )
-
-
-def uses_bf16(recipe: Recipe, device: torch.device) -> bool:
-    """bf16 autocast where the recipe says so, or by itself on CUDA devices that have it."""
-    if recipe.scale.precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
-    return recipe.scale.precision == "bf16"
 
 
 def next_timed(batches: Any) -> tuple[Batch, float]:
@@ -436,10 +432,3 @@ def next_timed(batches: Any) -> tuple[Batch, float]:
     start = time.perf_counter()
     batch = next(batches)
     return batch, time.perf_counter() - start
-
-
-def seed_step(key: int, device: torch.device) -> None:
-    """Seed the default generators [1.3 µs; torch.manual_seed takes 143]."""
-    torch.default_generator.manual_seed(key >> 1)
-    if device.type == "cuda":
-        torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(key >> 1)

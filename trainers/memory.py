@@ -7,8 +7,6 @@ backward pass is counted as it is kept, each storage once, with two and with fou
 from __future__ import annotations
 
 import math
-import resource
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -92,14 +90,6 @@ def estimate(recipe: Recipe, shape: Shape, index: int, *, bf16: bool) -> Memory:
         activations=max(0, kept[0] - _ROWS[0] * row),
         row=row,
     )
-
-
-def peak(device: torch.device) -> int:
-    """The most bytes that this process has had: of its GPU's tensors, or where it computes on the CPU of the host."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def _optimizers(recipe: Recipe, index: int, task: Task) -> dict[str, torch.optim.Optimizer]:

@@ -9,6 +9,8 @@ in object storage the marker makes them visible.
 from __future__ import annotations
 
 import json
+import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -26,6 +28,8 @@ from torch.optim import Optimizer
 from datasets import store
 from trainers import checkpoint, ledger
 from trainers.checkpoint import MARKER, State
+
+logger = logging.getLogger(__name__)
 
 CHUNK_BYTES = 2**23
 
@@ -71,8 +75,17 @@ def _host(tensor: Tensor) -> Tensor:
     return pinned.copy_(tensor, non_blocking=True)
 
 
-def write(run: str, found: Snapshot, *, ready: Callable[[], object] = lambda: None) -> str:
-    """Write a checkpoint atomically; its url. It becomes complete after `ready` has returned."""
+def write(
+    run: str,
+    found: Snapshot,
+    *,
+    ready: Callable[[], object] = lambda: None,
+    copies: bool = False,
+) -> str:
+    """Write a checkpoint atomically; its url. It becomes complete after `ready` has returned.
+
+    Of one in object storage this host keeps a copy if it `copies`.
+    """
     url = checkpoint.folder(run, found.state.step)
     checkpoints = store.join(run, "checkpoints")
     local = None if store.is_remote(run) else Path(checkpoints)
@@ -92,7 +105,37 @@ def write(run: str, found: Snapshot, *, ready: Callable[[], object] = lambda: No
             store.upload(files, url)
             ready()
             store.write_bytes(store.join(url, MARKER), marker)
+            if copies:
+                _keep_copy(run, found.state.step, files)
     return url
+
+
+def copy(run: str, found: Snapshot) -> None:
+    """Keep a checkpoint on this host's disk, where it is read again sooner than from object storage.
+
+    It counts only beside the one in the run folder, whose checksums it must have.
+    """
+    with tempfile.TemporaryDirectory(prefix="manta-copy-") as name:
+        files = Path(name) / "files"
+        files.mkdir()
+        _written(files, found)
+        _keep_copy(run, found.state.step, files)
+
+
+def _keep_copy(run: str, step: int, files: Path) -> None:
+    """The newest takes the place of those before."""
+    place = checkpoint.nearby(run, step)
+    try:
+        shutil.rmtree(place.parent, ignore_errors=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(files, place)
+    except OSError as error:
+        logger.warning("no copy of step %d is kept on this host: %s", step, error)
+
+
+def forget_copies(run: str) -> None:
+    """The run is over: nobody resumes it."""
+    shutil.rmtree(checkpoint.nearby(run, 0).parent, ignore_errors=True)
 
 
 def _written(folder: Path, found: Snapshot) -> bytes:
@@ -198,12 +241,19 @@ class Keeper:
 
     def _write(self, found: Snapshot, chosen: dict[str, Any], best: set[int]) -> None:
         begun = time.perf_counter()
-        write(self.run, found, ready=self._ready)
+        write(self.run, found, ready=self._ready, copies=True)
         point(self.run, chosen)
         prune(self.run, keep=self.keep, best=best)
         self.times.written += 1
         self.times.bytes = sum(t.nbytes for each in found.files.values() for t in each.values())
         self.times.write_seconds += time.perf_counter() - begun
+
+
+class Copier(Keeper):
+    """Keeps copies of what rank 0 writes on another host."""
+
+    def _write(self, found: Snapshot, chosen: dict[str, Any], best: set[int]) -> None:
+        copy(self.run, found)
 
 
 def _moments(optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:

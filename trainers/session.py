@@ -15,6 +15,7 @@ class Session(Protocol):
     world: int
     device: torch.device
     folder: str  # url of the run folder
+    leads: bool  # the first process of its host
 
     def latest(self) -> str | None:
         """URL of the newest complete checkpoint of this run, or None."""

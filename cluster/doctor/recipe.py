@@ -13,7 +13,7 @@ from datasets import progress, store
 from datasets.packed import leaks
 from datasets.refusal import Refusal
 from trainers import feed, memory
-from trainers.engine import uses_bf16
+from trainers.devices import uses_bf16
 from trainers.recipe import Recipe
 
 ROOMY = 0.9  # of a device's memory: the rest is its libraries'

@@ -13,6 +13,7 @@ import pytest
 from aiohttp import ServerDisconnectedError
 
 from cluster import submit
+from cluster.environment import commit_of_checkout
 from cluster.run import Run
 from cluster.shipping import Cargo, cargo
 from datasets.refusal import Refusal
@@ -59,6 +60,8 @@ def test_a_run_is_shipped_followed_and_found_again(address: str, tmp_path: Path)
     assert "Ray workers (1), cpu" in said.out, "the head trains nothing itself"
     (folder,) = (tmp_path / "runs").iterdir()
     assert Run.open(str(folder)).summary["status"] == "finished"
+    found = json.loads((folder / "env.json").read_bytes())
+    assert (found["commit"], found["dirty"]) == commit_of_checkout()
     # Again: the run is known by its recipe, and the archive by its bytes.
     again = cli("submit", "--address", address, "--json", "--", *words)
     assert json.loads(again.out)["status"] == "SUCCEEDED"

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from datasets import store
 from datasets.refusal import Refusal
 from tests.trainers.runs import Places, rows, same, steps_saved, summary, weights
-from trainers import checkpoint, saving
+from trainers import build, checkpoint, saving
+from trainers.build import Shape
 from trainers.engine import fit
 from trainers.recipe import Recipe
-from trainers.saving import Snapshot
+from trainers.saving import Copier, Snapshot
 
 
 @dataclass
@@ -165,3 +167,64 @@ def test_a_snapshot_shares_nothing_with_what_it_was_taken_of() -> None:
     with torch.no_grad():
         net.weight.fill_(7)
     assert torch.equal(found.files["model"]["weight"], before)
+
+
+def read_of(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that are read from object storage from here on."""
+    names: list[str] = []
+    real = store.read_bytes
+
+    def read_bytes(url: str) -> bytes:
+        if store.is_remote(url):
+            names.append(url.rpartition("/")[2])
+        return real(url)
+
+    monkeypatch.setattr(store, "read_bytes", read_bytes)
+    return names
+
+
+def test_a_host_reads_its_own_copy_of_what_is_in_object_storage(
+    digits: Recipe, local: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = local()
+    session.folder = "memory://copies/run"
+    begun = fit(small(digits, "keep.every_steps=4"), session)
+    for _ in range(9):
+        next(begun)
+    begun.close()
+    copied = checkpoint.nearby(session.folder, 8)
+    assert copied.is_dir() and len([*copied.parent.iterdir()]) == 1, "the newest alone"
+    names = read_of(monkeypatch)
+    weights = checkpoint.fitting(f"{session.folder}/checkpoints/step-00000008", build_net(digits))
+    assert "model.safetensors" not in names and "complete.json" in names
+    # A copy that is not the same is none.
+    file = copied / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    again = checkpoint.fitting(f"{session.folder}/checkpoints/step-00000008", build_net(digits))
+    assert "model.safetensors" in names
+    assert same(weights, again)
+    list(fit(small(digits), session))
+    assert not copied.parent.exists(), "nobody resumes a run that is over"
+
+
+def test_another_host_keeps_the_same_copy(
+    digits: Recipe, local: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, run = build_net(digits), "memory://copies/peer"
+    found = saving.snapshot(
+        checkpoint.State(3, ((9, 9),)), model=net, task=torch.nn.Identity(), optimizers={}
+    )
+    url = saving.write(run, found)
+    assert not checkpoint.nearby(run, 3).exists()
+    copier = Copier(run, keep=1, ready=lambda: None)
+    copier.put(lambda: found, {}, ())
+    copier.wait()
+    copier.close()
+    names = read_of(monkeypatch)
+    checkpoint.load_model(url, net)
+    assert names == ["complete.json"]
+    saving.forget_copies(run)
+
+
+def build_net(digits: Recipe) -> torch.nn.Module:
+    return build.model(digits, Shape(10, channels=1, size=8))
