@@ -53,11 +53,11 @@ class Check:
 
 
 def checked(name: str, look: Callable[[], Finding | str]) -> Check:
-    """What a look finds; a Refusal is bad."""
+    """What a look finds; a Refusal is bad, and so is what the system refuses."""
     try:
         seen = look()
-    except Refusal as refusal:
-        return Check(name, "BAD", str(refusal))
+    except (Refusal, OSError) as refused:
+        return Check(name, "BAD", str(refused))
     if isinstance(seen, str):
         return Check(name, "ok", seen)
     return Check(name, seen.state, seen.found, (), seen.amount, seen.amount, seen.unit)

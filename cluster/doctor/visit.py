@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from cluster.doctor.node import Asked, Examiner, Node, Seen
 
 PINGS = 5
-PING_SECONDS = 5.0
+PING_SECONDS = 30.0  # of a machine that is busy, too
 
 
 class Clock(NamedTuple):
