@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -39,12 +40,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The dashboard of a cluster of one node, whose jobs keep their data in a cache of their own."""
     from ray.cluster_utils import Cluster
 
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        # Its path must be short: sockets lie in it. Jobs look there for their cluster, and would find any other Ray's.
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("MANTA_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
         # The agent that starts jobs would otherwise want the port of any other Ray's on this machine.
         ports = {f"dashboard{name}_port": _free_port() for name in ("", "_agent_listen")}
-        args = {"num_cpus": 3, "include_dashboard": True, **ports}
+        args = {"num_cpus": 3, "include_dashboard": True, "temp_dir": folder, **ports}
         cluster = Cluster(initialize_head=True, head_node_args=args)
         try:
             yield f"http://{cluster.webui_url}"
