@@ -109,7 +109,7 @@ class Group:
         elif why == LEAVING:
             self._preempted()
         elif why:
-            self._say(f"{why}: starting again with them")
+            self._tell("resized", why, f"{why}: starting again with them")
         else:
             self._died(error)
         return False
@@ -120,14 +120,17 @@ class Group:
         if self.recipe.scale.micro_batch != "auto" or not rows:
             raise error from None
         summary.amend(self.folder, micro_batch=rows)
-        self._say(f"{error.value} rows at once do not fit into memory: starting again with {rows}")
+        why = f"{error.value} rows at once do not fit into memory"
+        self._tell("too_large", why, f"{why}: starting again with {rows}")
 
     def _preempted(self) -> None:
         """Counted apart from deaths: nobody did anything wrong, and nothing done was lost if there was time to save."""
         known = summary.read(self.folder)
         step = checkpoint.step_of(checkpoint.latest(self.folder))
         summary.amend(self.folder, preemptions=[*known.get("preemptions", []), step])
-        self._say(f"{LEAVING}: saved at step {step}, starting again without it")
+        self._tell(
+            "preempted", LEAVING, f"{LEAVING}: saved at step {step}, starting again without it"
+        )
 
     def _died(self, error: BaseException | None) -> None:
         newest = checkpoint.latest(self.folder)
@@ -140,15 +143,18 @@ class Group:
                 path=self.folder,
                 remedy="the same command goes on from the last checkpoint",
             ) from error
-        told = _line(error)
+        event, told = "died", _line(error)
         if hung := sorted({*watchdog.found(self.folder)} - self.stacks):
             seconds = self.recipe.scale.hang_seconds
-            told = f"no step for {seconds:g} s, see {watchdog.FOLDER}/{hung[0]}"
+            event, told = "hung", f"no step for {seconds:g} s, see {watchdog.FOLDER}/{hung[0]}"
             self.stacks.update(hung)
         logger.warning("a worker died, restarting the group: %s", told)
-        self._say(f"a worker died ({told}); restarting from the last checkpoint")
+        self._tell(event, told, f"a worker died ({told}); restarting from the last checkpoint")
 
-    def _say(self, text: str) -> None:
+    def _tell(self, event: str, why: str, text: str) -> None:
+        """To the report's timeline, and to who watches."""
+        saved = checkpoint.step_of(checkpoint.latest(self.folder))
+        summary.happened(self.folder, event, step=max(saved, self.bar.step), why=why)
         self.bar.say(text)
 
     def _fit(self, size: int) -> None:
