@@ -82,7 +82,8 @@ def test_a_job_is_left_followed_again_and_stopped(address: str, tmp_path: Path) 
         if "epoch 2/" in followed:
             break
     said = cli("submit", "--address", address, "--stop", job)
-    assert said.code == 0 and said.out == f"{job} stopped\n"
+    log = cli("submit", "--address", address, "--attach", job).out
+    assert said.code == 0 and said.out == f"{job} stopped\n", log
     (folder,) = (tmp_path / "runs").iterdir()
     run = Run.open(str(folder))
     assert run.summary["status"] == "stopped", "it was asked to end, not killed"
