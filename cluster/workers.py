@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -153,7 +154,8 @@ def _fit(
             ),
         )
         trainer.fit()
-        store.remove(storage)  # nobody reads it again
+        with suppress(Refusal):  # nobody reads it again, but a finished run does not fail over it
+            store.remove(storage)
 
 
 def _ray_storage(folder: str, scratch: str) -> str:
