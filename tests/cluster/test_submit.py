@@ -110,13 +110,13 @@ def test_a_job_is_left_followed_again_and_stopped(
     while not wanted <= exported(prometheus, folder.name):
         assert time.monotonic() < until, "its metrics are not exported"
         time.sleep(0.5)
-    said = cli("submit", "--address", address, "--stop", job)
-    assert said.code == 0 and said.out == f"{job} stopped\n"
+    stopped = cli("submit", "--address", address, "--stop", job)
+    attached = cli("submit", "--address", address, "--attach", job)
+    assert stopped.code == 0 and stopped.out == f"{job} stopped\n", attached.out + attached.err
     run = Run.open(str(folder))
     assert run.summary["status"] == "stopped", "it was asked to end, not killed"
     assert run.summary["steps"] >= 19
-    said = cli("submit", "--address", address, "--attach", job)
-    assert said.code == 130 and "epoch 2/" in said.out
+    assert attached.code == 130 and "epoch 2/" in attached.out
 
 
 def test_an_unknown_job_is_a_refusal(address: str) -> None:
