@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-import socket
-import struct
 from typing import Any
 
 import ray
 from ray.train.torch import TorchConfig
 
-_SIOCGIFADDR = 0x8915  # Linux's: the IPv4 address of an interface
+from cluster.interfaces import interface_of
 
 
 class Wired(TorchConfig):
@@ -37,16 +34,3 @@ def choose_interface() -> None:
     if name:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
         os.environ.setdefault("NCCL_SOCKET_IFNAME", f"={name}")  # exactly; else a prefix
-
-
-def interface_of(address: str) -> str | None:
-    """The interface that has this IPv4 address; None where none has, or where the system cannot tell."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
-        for _, name in socket.if_nameindex():
-            try:
-                said = fcntl.ioctl(asked, _SIOCGIFADDR, struct.pack("256s", name.encode()))
-            except OSError:
-                continue  # it has no such address
-            if socket.inet_ntoa(said[20:24]) == address:
-                return name
-    return None

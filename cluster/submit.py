@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-VERBS = ("train", "evaluate", "pack")
+VERBS = ("train", "evaluate", "pack", "doctor")
 RECONNECTS = 30  # of a client that lost the cluster, a few seconds apart, without a new line
 PAUSE_SECONDS = 2.0
 SILENT_SECONDS = 15.0  # of a log, before the cluster is asked whether it is there
@@ -226,29 +226,61 @@ def planned(words: Sequence[str], shipped: Cargo) -> list[str]:
     verb, *rest = words
     if verb == "train":
         rest = _trained(rest, shipped)
+    if verb == "doctor":
+        rest = _examined(rest, shipped)
     return [verb, *rest]
 
 
 def _trained(words: Sequence[str], shipped: Cargo) -> list[str]:
+    place, changes, options = _parts(words)
+    if not place:
+        raise Refusal(
+            "no recipe is named", path="train", remedy="submit -- train recipes/digits.yaml"
+        )
+    place, options = _inside(place, changes, shipped), _placed(options)
+    # A run that is gone on with stays where it is.
+    _check_out(options.get("--out") or ("" if _is_recipe(place) else place))
+    return [place, *changes, *_said(options)]
+
+
+def _examined(words: Sequence[str], shipped: Cargo) -> list[str]:
+    """Of `doctor`, which needs neither a recipe nor a place for runs."""
+    place, changes, options = _parts(words)
+    options = _placed(options)
+    if "--out" in options:
+        _check_out(options["--out"])
+    recipe = [_inside(place, changes, shipped)] if place else []
+    return [*recipe, *changes, *_said(options)]
+
+
+def _is_recipe(place: str) -> bool:
+    return place.endswith((".yaml", ".yml"))
+
+
+def _inside(place: str, changes: Sequence[str], shipped: Cargo) -> str:
+    """The recipe's path in what is shipped; a run's folder as it is."""
     from trainers.recipe import Recipe
 
-    place, changes, options = _parts(words)
-    if place.endswith((".yaml", ".yml")):
-        Recipe.load(place, changes)  # a mistake costs half a second here, and minutes there
-        inside = os.path.relpath(Path(place).resolve(), shipped.root.resolve())
-        if inside not in shipped.files:
-            raise Refusal(
-                "the recipe would not be shipped",
-                path=place,
-                value=inside,
-                remedy="put it into the checkout, where git does not ignore it",
-            )
-        place = inside
-    if "--out" not in options:
-        out = os.environ.get("MANTA_OUT", "")
-        options = {**options, "--out": out} if out else options
-    # A run that is gone on with stays where it is.
-    out = options.get("--out") or ("" if place.endswith((".yaml", ".yml")) else place)
+    if not _is_recipe(place):
+        return place
+    Recipe.load(place, [*changes])  # a mistake costs half a second here, and minutes there
+    inside = os.path.relpath(Path(place).resolve(), shipped.root.resolve())
+    if inside not in shipped.files:
+        raise Refusal(
+            "the recipe would not be shipped",
+            path=place,
+            value=inside,
+            remedy="put it into the checkout, where git does not ignore it",
+        )
+    return inside
+
+
+def _placed(options: dict[str, str]) -> dict[str, str]:
+    out = os.environ.get("MANTA_OUT", "")
+    return {**options, "--out": out} if out and "--out" not in options else options
+
+
+def _check_out(out: str) -> None:
     if not store.is_remote(out) and not os.path.isabs(out):
         raise Refusal(
             f"the run folder '{out or 'runs'}' would lie in the job's own directory, and go with it",
@@ -256,14 +288,16 @@ def _trained(words: Sequence[str], shipped: Cargo) -> list[str]:
             value=out,
             remedy="say --out s3://bucket/runs, or a folder that all nodes share (or MANTA_OUT)",
         )
-    flags = [
+
+
+def _said(options: Mapping[str, str]) -> list[str]:
+    return [
         word for name, value in options.items() for word in ((name, value) if value else (name,))
     ]
-    return [place, *changes, *flags]
 
 
 def _parts(words: Sequence[str]) -> tuple[str, list[str], dict[str, str]]:
-    """(recipe or run, overrides, options) of the words behind `train`."""
+    """(recipe or run, or "", overrides, options) of the words behind a verb."""
     plain, options, left = [], {}, iter(words)
     for word in left:
         name, equals, value = word.partition("=")
@@ -273,11 +307,7 @@ def _parts(words: Sequence[str]) -> tuple[str, list[str], dict[str, str]]:
             options[word] = ""
         else:
             plain.append(word)
-    if not plain:
-        raise Refusal(
-            "no recipe is named", path="train", remedy="submit -- train recipes/digits.yaml"
-        )
-    return plain[0], plain[1:], options
+    return plain[0] if plain else "", plain[1:], options
 
 
 def _commit() -> dict[str, str]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from cluster import capacity, workers
+from cluster.doctor.admit import admit
 from cluster.environment import environment
 from cluster.lock import Lock
 from cluster.session import STOP, Local, choose_device, set_threads, stopping_on_signals
@@ -78,6 +79,8 @@ def train(
         return folder
     # What can be refused is refused before the folder is there.
     files = _foreknown(recipe, dataset, plans, folder, parent)
+    if place.ray:
+        admit(folder.rpartition("/")[0])
     if fresh and store.exists(store.join(folder, "recipe.yaml")):
         with Lock(folder):
             pass  # refuses to rename a folder under a living run

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cluster.doctor import gpu
 from cluster.run import run
 from trainers.recipe import Recipe
 
@@ -38,3 +39,9 @@ def test_all_gpus_by_nccl(tmp_path: Path) -> None:
     done = run(Recipe.load(RECIPE).override("scale.workers=auto"), out=str(tmp_path))
     assert done.summary["place"]["workers"] == max(1, torch.cuda.device_count())
     assert done.scores["test/accuracy"] >= 0.95
+
+
+def test_the_doctor_finds_them_sound() -> None:
+    found = gpu.gpus(torch.cuda.device_count())
+    assert found.check.ok, found.check
+    assert len(found.names) == torch.cuda.device_count() and found.bytes > 2**30

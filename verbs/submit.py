@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from verbs.door import Debug, Json, not_both, tell, verb
+
+if TYPE_CHECKING:
+    from cluster.submit import Jobs
 
 
 @verb("python launch.py submit -- train recipes/digits.yaml --out s3://bucket/runs")
@@ -52,21 +55,29 @@ def submit(
     if job is None:
         sys.stderr.write(f"shipping {shipped} to {there.address}\n")
         job = there.submit(planned, shipped, variables, python=python)
-    again = f"`submit --attach {job}` follows it, `submit --stop {job}` ends it"
-    sys.stderr.write(f"job {job}; {again}\n")
+    sys.stderr.write(f"job {job}; {_again(job)}\n")
     if detach:
         tell(as_json, {"job": job, "status": there.status(job)}, job)
         return
-    try:
-        for text in there.follow(job):
-            (sys.stderr if as_json else sys.stdout).write(text)
-            sys.stdout.flush()
-    except KeyboardInterrupt:
-        sys.stderr.write(f"\nthe job goes on; {again}\n")
-        raise SystemExit(130) from None
+    follow(there, job, sys.stderr if as_json else sys.stdout)
     code = there.exit_code(job)
     if as_json:
         tell(True, {"job": job, "status": there.status(job), "exit_code": code}, "")
     if code:
         sys.stderr.write(f"job {job} {there.status(job).lower()}: {there.why(job)}\n")
         raise SystemExit(code)
+
+
+def follow(there: Jobs, job: str, sink: TextIO) -> None:
+    """Write the job's output as it comes; Ctrl-C leaves the job running."""
+    try:
+        for text in there.follow(job):
+            sink.write(text)
+            sink.flush()
+    except KeyboardInterrupt:
+        sys.stderr.write(f"\nthe job goes on; {_again(job)}\n")
+        raise SystemExit(130) from None
+
+
+def _again(job: str) -> str:
+    return f"`submit --attach {job}` follows it, `submit --stop {job}` ends it"

@@ -79,6 +79,22 @@ def test_a_run_is_shipped_followed_and_found_again(address: str, tmp_path: Path)
     assert [path.name for path in (tmp_path / "runs").iterdir()] == [folder.name]
 
 
+def test_the_doctor_examines_a_cluster_by_a_job_of_it(address: str, tmp_path: Path) -> None:
+    words = ["recipes/digits.yaml", "scale.device=cpu", "scale.workers=9", "--address", address]
+    said = cli("doctor", *words, "--out", tmp_path / "runs", "--json")
+    assert said.code == 2, "nine workers are too many"
+    checks = json.loads(said.out)["checks"]
+    found = {check["name"]: check for check in checks}
+    assert "scale.workers=9 is more than 3 CPU workers" in found["workers"]["found"]
+    assert found["cluster"]["found"] == "1 node, 3 CPUs, 0 GPUs"
+    assert found["nodes"]["ok"], found["nodes"]
+    assert len(found["clocks"]["nodes"]) == 1 and found["clocks"]["most"] < 1000
+    # Whether this machine's disks have room is not the cluster's affair.
+    wrong = {check["name"] for check in checks if not check["ok"]}
+    assert wrong <= {"workers", "cache", "run folders", "ray's disk"}
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_job_that_fails_ends_with_its_own_code(address: str, tmp_path: Path) -> None:
     lost = ["train", "recipes/digits.yaml", f"data.url={tmp_path}/nothing", "--out", tmp_path]
     said = cli("submit", "--address", address, "--", *lost)
@@ -136,6 +152,8 @@ def test_an_unknown_job_is_a_refusal(address: str) -> None:
         (["train", "recipes/digits.yaml", "model.widht=3", "--out", "s3://b/r"], "'width'"),
         (["train", "recipes/digit.yaml", "--out", "s3://b/r"], "no such recipe"),
         (["train", "{tmp}/own.yaml", "--out", "s3://b/r"], "the recipe would not be shipped"),
+        (["doctor", "recipes/digits.yaml", "model.widht=3"], "'width'"),
+        (["doctor", "--out", "runs"], "would lie in the job's own directory"),
     ],
 )
 def test_what_would_only_fail_there_is_refused_here(
@@ -162,6 +180,12 @@ def test_words_are_said_as_they_hold_there(
         "--fresh",
         "--out",
         "s3://bucket/runs",
+    ]
+    out = ["--out", "s3://bucket/runs"]
+    assert submit.planned(["doctor"], shipped) == ["doctor", *out]
+    assert submit.planned(["doctor", DIGITS, "seed=3", "--json"], shipped) == [
+        *("doctor", "recipes/digits.yaml", "seed=3", "--json"),
+        *out,
     ]
     run = "s3://bucket/runs/digits-71f2417a"
     assert submit.planned(["train", run], shipped)[:2] == ["train", run]
