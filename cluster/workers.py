@@ -15,6 +15,7 @@ import torch
 from cluster import capacity, watchdog
 from cluster.connection import connected, on_cluster
 from cluster.follower import Follower
+from cluster.lock import Lock
 from cluster.session import STOP, RayWorker
 from datasets import store
 from datasets.refusal import Refusal
@@ -40,7 +41,7 @@ def train(
     fewest: int,
     most: int,
     *,
-    token: str,
+    lock: Lock,
     bar: Bar,
     signals: list[int],
 ) -> None:
@@ -50,7 +51,7 @@ def train(
     checkpoint of its folder; an exception in our code or the user's is raised at once, since it would only come again.
     Before a node goes that has been given notice, and to take in new ones, the group saves, ends and starts again.
     """
-    group = Group(recipe, folder, token, bar, signals)
+    group = Group(recipe, folder, lock, bar, signals)
     wait = recipe.scale.wait_seconds
     with capacity.wanted(most, group.device):
         while True:
@@ -64,12 +65,12 @@ class Group:
     """The workers of a run, over all the times that they are started."""
 
     def __init__(
-        self, recipe: Recipe, folder: str, token: str, bar: Bar, signals: list[int]
+        self, recipe: Recipe, folder: str, lock: Lock, bar: Bar, signals: list[int]
     ) -> None:
         connected(1)
         self.recipe, self.folder, self.bar = recipe, folder, bar
         self.device = capacity.device_type(recipe.scale)
-        self.config = {"recipe": recipe.plain(), "folder": folder, "token": token}
+        self.lock = lock
         self.follower = Follower(folder, bar, signals)
         self.deaths, self.reached = 0, checkpoint.latest(folder)
         self.stacks = {*watchdog.found(folder)}
@@ -170,7 +171,11 @@ class Group:
             storage = store.join(self.folder, "ray") if on_cluster() else own
             trainer = TorchTrainer(
                 worker,
-                train_loop_config=self.config,
+                train_loop_config={
+                    "recipe": self.recipe.plain(),
+                    "folder": self.folder,
+                    "token": self.lock.renew(),  # of this group: one that is cut off may still work
+                },
                 torch_config=Wired(backend="nccl" if cuda else "gloo", timeout_s=1800),
                 scaling_config=ScalingConfig(
                     num_workers=size,
