@@ -9,7 +9,10 @@ import os
 import sys
 from typing import Any
 
-NAMES = ("step", "ledger", "ddp", "first_step", "first_batch", "plan", "demo")
+NAMES = (
+    *("step", "ledger", "ddp", "first_step", "first_batch", "plan", "demo"),
+    *("checkpoints", "recovery"),
+)
 
 
 def main() -> None:

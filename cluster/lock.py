@@ -56,6 +56,18 @@ class Lock:
         self._thread.start()
         return self
 
+    def renew(self) -> str:
+        """A new token: who works on under the former one, cut off from us, completes no checkpoint any more."""
+        if token(self.folder) != self.token:
+            raise Refusal(
+                "another launch has taken this run over, so this one stops",
+                path=self.folder,
+                remedy="nothing is lost: the other goes on from the last checkpoint",
+            )
+        self.token = uuid.uuid4().hex
+        self._write()
+        return self.token
+
     def _taken(self) -> dict[str, object] | None:
         """Take the lock, or say who has it."""
         with _alone_in(self.folder):

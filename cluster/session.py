@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from cluster import lock
+from cluster.metrics import Exported
 from cluster.watchdog import Watchdog
 from datasets import store
 from datasets.refusal import Refusal
@@ -58,6 +59,7 @@ class RayWorker:
     token: str
     leads: bool
     dog: Watchdog | None = None
+    exported: Exported | None = None
 
     @classmethod
     def here(cls, folder: str, scale: Scale, token: str) -> RayWorker:
@@ -93,7 +95,10 @@ class RayWorker:
         return self.rank == 0 and store.exists(store.join(self.folder, STOP))
 
     def show(self, rows: list[dict[str, Any]]) -> None:
-        """Nothing: the driver follows metrics.jsonl."""
+        """To Prometheus; for people the driver follows metrics.jsonl."""
+        if self.exported is None:
+            self.exported = Exported(self.folder)
+        self.exported.tell(rows)
 
 
 @contextmanager

@@ -128,8 +128,9 @@ class Jobs:
         return str(self._client.get_job_status(job))
 
     def why(self, job: str) -> str:
-        """What Ray says of how it ended, in a line."""
-        return " ".join(str(self._client.get_job_info(job).message or "").split())
+        """What Ray says of how it ended, in a line, without the log that was shown already."""
+        said = str(self._client.get_job_info(job).message or "").partition(", last available logs")
+        return " ".join(said[0].split())
 
     def stop(self, job: str) -> str:
         """Ask a job to end, and wait until it has: a run saves a checkpoint first. Its last status."""

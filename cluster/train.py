@@ -103,7 +103,7 @@ def train(
         )
         _warn(folder, quiet)
         _open_folder(folder, recipe, digest, files, says, parent)
-        _drive(recipe, folder, place, plans, steps, quiet, lock.token)
+        _drive(recipe, folder, place, plans, steps, quiet, lock)
         _draw_examples(folder, dataset)
     return folder
 
@@ -249,7 +249,7 @@ def _drive(
     plans: list[Plan],
     steps: int,
     quiet: bool,
-    token: str,
+    lock: Lock,
 ) -> None:
     epochs = [
         -(-length(phase, plan)[1] // plan.steps)
@@ -261,7 +261,7 @@ def _drive(
         with stopping_on_signals(signals):
             if place.ray:
                 group = (place.fewest, place.workers)
-                workers.train(recipe, folder, *group, token=token, bar=bar, signals=signals)
+                workers.train(recipe, folder, *group, lock=lock, bar=bar, signals=signals)
             else:
                 set_threads(recipe.scale, workers_on_host=1)
                 session = Local(place.device, folder, show=bar.show, signals=signals)

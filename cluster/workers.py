@@ -7,6 +7,7 @@ import math
 import tempfile
 import time
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,7 @@ import torch
 from cluster import capacity, watchdog
 from cluster.connection import connected, on_cluster
 from cluster.follower import Follower
+from cluster.lock import Lock
 from cluster.session import STOP, RayWorker
 from datasets import store
 from datasets.refusal import Refusal
@@ -39,7 +41,7 @@ def train(
     fewest: int,
     most: int,
     *,
-    token: str,
+    lock: Lock,
     bar: Bar,
     signals: list[int],
 ) -> None:
@@ -49,7 +51,7 @@ def train(
     checkpoint of its folder; an exception in our code or the user's is raised at once, since it would only come again.
     Before a node goes that has been given notice, and to take in new ones, the group saves, ends and starts again.
     """
-    group = Group(recipe, folder, token, bar, signals)
+    group = Group(recipe, folder, lock, bar, signals)
     wait = recipe.scale.wait_seconds
     with capacity.wanted(most, group.device):
         while True:
@@ -63,12 +65,12 @@ class Group:
     """The workers of a run, over all the times that they are started."""
 
     def __init__(
-        self, recipe: Recipe, folder: str, token: str, bar: Bar, signals: list[int]
+        self, recipe: Recipe, folder: str, lock: Lock, bar: Bar, signals: list[int]
     ) -> None:
         connected(1)
         self.recipe, self.folder, self.bar = recipe, folder, bar
         self.device = capacity.device_type(recipe.scale)
-        self.config = {"recipe": recipe.plain(), "folder": folder, "token": token}
+        self.lock = lock
         self.follower = Follower(folder, bar, signals)
         self.deaths, self.reached = 0, checkpoint.latest(folder)
         self.stacks = {*watchdog.found(folder)}
@@ -109,7 +111,7 @@ class Group:
         elif why == LEAVING:
             self._preempted()
         elif why:
-            self._say(f"{why}: starting again with them")
+            self._tell("resized", why, f"{why}: starting again with them")
         else:
             self._died(error)
         return False
@@ -120,14 +122,17 @@ class Group:
         if self.recipe.scale.micro_batch != "auto" or not rows:
             raise error from None
         summary.amend(self.folder, micro_batch=rows)
-        self._say(f"{error.value} rows at once do not fit into memory: starting again with {rows}")
+        why = f"{error.value} rows at once do not fit into memory"
+        self._tell("too_large", why, f"{why}: starting again with {rows}")
 
     def _preempted(self) -> None:
         """Counted apart from deaths: nobody did anything wrong, and nothing done was lost if there was time to save."""
         known = summary.read(self.folder)
         step = checkpoint.step_of(checkpoint.latest(self.folder))
         summary.amend(self.folder, preemptions=[*known.get("preemptions", []), step])
-        self._say(f"{LEAVING}: saved at step {step}, starting again without it")
+        self._tell(
+            "preempted", LEAVING, f"{LEAVING}: saved at step {step}, starting again without it"
+        )
 
     def _died(self, error: BaseException | None) -> None:
         newest = checkpoint.latest(self.folder)
@@ -140,15 +145,18 @@ class Group:
                 path=self.folder,
                 remedy="the same command goes on from the last checkpoint",
             ) from error
-        told = _line(error)
+        event, told = "died", _line(error)
         if hung := sorted({*watchdog.found(self.folder)} - self.stacks):
             seconds = self.recipe.scale.hang_seconds
-            told = f"no step for {seconds:g} s, see {watchdog.FOLDER}/{hung[0]}"
+            event, told = "hung", f"no step for {seconds:g} s, see {watchdog.FOLDER}/{hung[0]}"
             self.stacks.update(hung)
         logger.warning("a worker died, restarting the group: %s", told)
-        self._say(f"a worker died ({told}); restarting from the last checkpoint")
+        self._tell(event, told, f"a worker died ({told}); restarting from the last checkpoint")
 
-    def _say(self, text: str) -> None:
+    def _tell(self, event: str, why: str, text: str) -> None:
+        """To the report's timeline, and to who watches."""
+        saved = checkpoint.step_of(checkpoint.latest(self.folder))
+        summary.happened(self.folder, event, step=max(saved, self.bar.step), why=why)
         self.bar.say(text)
 
     def _fit(self, size: int) -> None:
@@ -163,7 +171,11 @@ class Group:
             storage = store.join(self.folder, "ray") if on_cluster() else own
             trainer = TorchTrainer(
                 worker,
-                train_loop_config=self.config,
+                train_loop_config={
+                    "recipe": self.recipe.plain(),
+                    "folder": self.folder,
+                    "token": self.lock.renew(),  # of this group: one that is cut off may still work
+                },
                 torch_config=Wired(backend="nccl" if cuda else "gloo", timeout_s=1800),
                 scaling_config=ScalingConfig(
                     num_workers=size,
@@ -180,7 +192,10 @@ class Group:
                 ),
             )
             trainer.fit()
-            store.remove(storage)  # nobody reads it again
+            with suppress(
+                Refusal
+            ):  # nobody reads it again, but a finished run does not fail over it
+                store.remove(storage)
 
 
 _PLACEMENTS = {"packed": "PACK", "spread": "SPREAD"}

@@ -26,7 +26,7 @@ KINDS: dict[str, Any] = {
     **dict.fromkeys(("fetched_bytes", "fetch_requests", "fetch_retries", "cache_hits"), NUMBER),
     **dict.fromkeys(("parameters", "trainable", "multiply_adds"), NUMBER),
     **dict.fromkeys(("best", "place", "counts", "versions", "input"), dict),
-    **dict.fromkeys(("notes", "modules", "classes", "load"), list),
+    **dict.fromkeys(("notes", "modules", "classes", "load", "events"), list),
     **dict.fromkeys(("scores", "opened"), COUNTS),
     "commit": str,
 }

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 KNOWN = {
     *("step", "split", "phase", "epoch", "seconds", "samples"),
-    *("wait_seconds", "images_per_second"),
+    *("wait_seconds", "images_per_second", "step_seconds", "allreduce_share"),
+    "device_memory_bytes",
     *("fetched_bytes", "fetch_requests", "fetch_retries", "cache_hits"),
 }
 POINTS = 600  # no panel shows more, and files stay small

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from cluster.run import Run
 from datasets import store
 from datasets.page import render
-from search import facts, numbers, sheets, verdict
+from search import facts, numbers, sheets, timeline, verdict
 from search.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def context(found: Evidence) -> dict[str, Any]:
         "verdict": verdict.sentence(found),
         "tiles": verdict.tiles(found),
         "curves": _curves(found),
+        "events": timeline.sheet(timeline.events(found.summary)),
         "scores": sheets.scores(found.summary),
         "splits": splits,
         "pictures": _pictures(found, splits),
@@ -130,9 +131,11 @@ def _left_out(packed: Any) -> list[str]:
 def _curves(found: Evidence) -> list[Picture]:
     from search import canvas, plots
 
+    over_the_clock = timeline.panel(timeline.events(found.summary))
+    went = [over_the_clock] if over_the_clock else []
     return [
         Picture(panel.title, Markup(canvas.svg(canvas.single(panel))), inline=True)
-        for panel in plots.panels(found.metrics, found.summary)
+        for panel in [*plots.panels(found.metrics, found.summary), *went]
     ]
 
 

@@ -115,6 +115,7 @@ class Training:
         self.written = (self.trained, self.samples)
         self.saved_at, self.saved_seconds = self.step if self.latest else -1, time.perf_counter()
         self.fitting = Fitting(recipe, session)
+        self.reduction_seconds = 0.0
         self.track: Track | None = None
         self.keeper: Keeper | None = None
         self.ledger = Ledger(session.folder, rank=session.rank, world=session.world)
@@ -137,6 +138,8 @@ class Training:
                 tensorboard=recipe.log.tensorboard,
                 show=session.show,
             )
+            event = "resumed" if self.latest else "started"
+            summary.happened(session.folder, event, step=self.step, workers=session.world)
             if self.latest:
                 restarts = summary.read(session.folder).get("restarts", [])
                 summary.amend(session.folder, restarts=[*restarts, self.step])
@@ -185,6 +188,8 @@ class Training:
             bf16=self.bf16,
         )
         self.fitting.begin(stage)
+        learning = [p for p in stage.task.parameters() if p.requires_grad]
+        self.reduction_seconds = parallel.reduction_seconds(learning)
         if started and self.latest:
             checkpoint.load_task(self.latest, stage.task, self.model)
             if self.state.optimizers == resume.optimizer_names(self.recipe, index):
@@ -298,6 +303,13 @@ class Training:
             seconds, samples = self.trained - self.written[0], self.samples - self.written[1]
             self.written = (self.trained, self.samples)
             rate = {"images_per_second": round(samples / seconds, 1) if seconds > 0 else 0.0}
+            if rows:
+                rate["step_seconds"] = round(seconds / len(rows), 6)
+            if self.reduction_seconds and seconds > 0:
+                share = self.reduction_seconds * len(rows) / seconds
+                rate["allreduce_share"] = round(min(1.0, share), 4)
+            if self.device.type == "cuda":
+                rate["device_memory_bytes"] = torch.cuda.max_memory_allocated(self.device)
             every = self.recipe.log.every
             self.track.write([{**row, **rate} for row in rows if row["step"] % every == 0])
         self.watch.look(rows, self.lengths)  # before a checkpoint could hold what came of it
@@ -408,6 +420,7 @@ class Training:
         noted = final.notes(self.evaluation, self.model, at_once=rows, finished=finished, best=best)
         noted += nonfinite.notes(folder)
         notes = [*known.get("notes", []), *noted]
+        summary.happened(folder, status, step=self.step, workers=self.session.world)
         summary.amend(
             folder,
             status=status,

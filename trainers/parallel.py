@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import statistics
+import time
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from datasets.refusal import Refusal
 
+REHEARSALS = 3
 _alone = False  # process-wide: CUDA's backward runs in threads of its own
 
 
@@ -58,6 +61,22 @@ def gathered_rows(rows: Tensor) -> Tensor:
     pieces = [torch.empty_like(padded) for _ in counts]
     dist.all_gather(pieces, padded)
     return torch.cat([p[:n] for p, n in zip(pieces, counts.tolist(), strict=True)]).to(rows.device)
+
+
+def reduction_seconds(parameters: Iterable[Tensor]) -> float:
+    """What one all-reduce of the gradients takes by itself; 0 on one process. The median of a few, after a first."""
+    if world_size() == 1:
+        return 0.0
+    gradients = torch.zeros(sum(p.numel() for p in parameters), device=_device())
+    taken = []
+    for _ in range(REHEARSALS + 1):
+        barrier()
+        start = time.perf_counter()
+        dist.all_reduce(gradients)
+        if gradients.is_cuda:
+            torch.cuda.synchronize()
+        taken.append(time.perf_counter() - start)
+    return statistics.median(taken[1:])
 
 
 def barrier() -> None:

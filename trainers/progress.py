@@ -25,12 +25,10 @@ class Bar:
 
     def show(self, rows: Sequence[Row]) -> None:
         """Rows just written: training steps move the bar, evaluations are a line each."""
-        if self.quiet or not rows:
-            return
         for row in rows:
             if row["split"] == "train":
                 self._last = row
-            else:
+            elif not self.quiet:
                 self._line(row)
         if self.live and self._last:
             self._move()
@@ -38,6 +36,11 @@ class Bar:
     def say(self, text: str) -> None:
         """Something happened to the run: a line of its own, progress or none."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    @property
+    def step(self) -> int:
+        """The last training step that was shown."""
+        return int(self._last.get("step", 0))
 
     def close(self) -> None:
         if self._progress:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
 from datasets import store
 from datasets.refusal import Refusal
+
+MOST_EVENTS = 1_000
 
 
 def read(folder: str) -> dict[str, Any]:
@@ -19,6 +22,13 @@ def amend(folder: str, **changes: Any) -> None:
     tree = {**read(folder), **changes}
     tree = {key: value for key, value in tree.items() if value is not None}
     store.write_bytes(store.join(folder, "summary.json"), json.dumps(tree, indent=1).encode())
+
+
+def happened(folder: str, event: str, *, step: int, **facts: Any) -> None:
+    """Add a line to what the report's timeline tells."""
+    moment = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+    told = {"time": moment, "event": event, "step": step, **facts}
+    amend(folder, events=[*read(folder).get("events", []), told][-MOST_EVENTS:])
 
 
 def count_opening(folder: str, split: str) -> None:

@@ -60,7 +60,7 @@ class Host:
         self.number, self.name = number, f"host-{number}-{secrets.token_hex(2)}"
         self.address = f"{hosts.subnet}.{number}"
         self.space, self._port = f"{hosts.bridge}-{number}", f"{hosts.bridge}p{number}"
-        self.folder = hosts.folder / self.name
+        self.folder, self._cut = hosts.folder / self.name, False
         self.folder.mkdir()
         _ip("netns", "add", self.space)
         _ip("link", "add", self._port, "type", "veth", "peer", "eth0", "netns", self.space)
@@ -126,10 +126,13 @@ class Host:
 
     def power_cut(self) -> None:
         """All its processes end at once, and say no word of farewell to the network. Twice is fine."""
-        _ip("link", "set", self._port, "down", check=False)
+        if self._cut:
+            return
+        self._cut = True
+        self.unplug()
         self._process.kill()  # its first process goes with it, and with that the kernel ends the others
         self._process.wait(LEAVE_SECONDS)
-        _ip("netns", "del", self.space, check=False)  # and its end of the cable, a moment later
+        _ip("netns", "del", self.space)  # and its end of the cable, a moment later
         _ip("link", "del", self._port, check=False)
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -45,13 +46,14 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
     """A head, and an S3 with packed digits that all hosts reach."""
     from moto.server import ThreadedMotoServer
 
-    logging.getLogger("werkzeug").setLevel(
-        logging.ERROR
-    )  # a line for each of thousands of requests
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # else a line for every request
     ray = str(Path(sys.executable).with_name("ray"))
-    with Hosts(tmp_path_factory.mktemp("hosts"), ray) as hosts, pytest.MonkeyPatch.context() as env:
+    with ExitStack() as stack:
+        hosts = stack.enter_context(Hosts(tmp_path_factory.mktemp("hosts"), ray))
+        env = stack.enter_context(pytest.MonkeyPatch.context())
         server = ThreadedMotoServer(ip_address=hosts.gateway, port=0, verbose=False)
         server.start()
+        stack.callback(server.stop)
         endpoint = "http://{}:{}".format(*server.get_host_and_port())
         storage = {
             "AWS_ENDPOINT_URL": endpoint,
@@ -70,28 +72,21 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hosts]:
         store.upload(packed, "s3://manta/digits")
         hosts.start()
         yield hosts
-        server.stop()
-
-
-@pytest.fixture
-def two(cluster: Hosts) -> list[Host]:
-    """The two hosts with a CPU each, new ones where a test has ended theirs."""
-    return cluster.with_workers(2)
 
 
 class Job:
     """`launch.py submit`, as a person types it on a machine beside the cluster, and what it says."""
 
-    def __init__(self, cluster: Hosts, out: str, folder: Path) -> None:
-        self.out, self._said = out, folder / f"said-{time.monotonic_ns()}"
-        words = ["submit", "--address", cluster.dashboard, "--", "train", *WORDS, "--out", out]
-        with self._said.open("wb") as said:
+    def __init__(self, dashboard: str, out: str, said: Path) -> None:
+        self.out, self._said = out, said
+        words = ["submit", "--address", dashboard, "--", "train", *WORDS, "--out", out]
+        with said.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "launch.py", *words],
                 cwd=ROOT,
                 env={**os.environ, "PYTHONPATH": str(ROOT)},
                 stdin=subprocess.DEVNULL,
-                stdout=said,
+                stdout=log,
                 stderr=subprocess.STDOUT,
             )
 
@@ -116,7 +111,7 @@ class Job:
         return list(summary.read(self.folder).get("restarts", [])) if self.folder else []
 
     def reaches(self, step: int) -> None:
-        waited_for(lambda: self.step >= step or self._over(), self.said)
+        waited_for(lambda: self.step >= step or self._over(), lambda: self.said)
         assert not self._over(), f"submit ended before step {step}:\n{self.said}"
 
     def goes_on(self, what: str, fault: Callable[[], object]) -> None:
@@ -124,13 +119,11 @@ class Job:
         began, so_far = time.monotonic(), len(self.restarts)
         fault()
         self.resumes(so_far + 1)
-        print(
-            f"{what}, at step {self.restarts[-1]}: new checkpoint {time.monotonic() - began:.0f} s after"
-        )
+        print(f"{what}: resumed at {self.restarts[-1]}, new checkpoint after {since(began)}")
 
     def resumes(self, times: int) -> None:
         """It was resumed so often, and has done new steps since."""
-        waited_for(lambda: self._over() or self._resumed(times), self.said)
+        waited_for(lambda: self._over() or self._resumed(times), lambda: self.said)
         assert self._resumed(times), (
             f"submit ended, resumed {len(self.restarts)} times:\n{self.said}"
         )
@@ -141,19 +134,48 @@ class Job:
     def _over(self) -> bool:
         return self._process.poll() is not None
 
+    def leave(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
     def ended(self) -> int:
         """Its exit code."""
         return self._process.wait(BUSY_SECONDS)
 
 
+Launched = Callable[[str], Job]
+
+
 @pytest.fixture(scope="module")
-def undisturbed(cluster: Hosts, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
+def launched(cluster: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launched]:
+    """`launched("name")`: a job with its run under that name, gone on with where there is one."""
+    jobs: list[Job] = []
+
+    def launch(name: str) -> Job:
+        said = tmp_path_factory.mktemp(name) / "said"
+        jobs.append(Job(cluster.dashboard, f"s3://manta/{name}", said))
+        return jobs[-1]
+
+    yield launch
+    for job in jobs:
+        job.leave()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(cluster: Hosts, launched: Launched) -> dict[str, Tensor]:
     """The weights that a run without faults ends with."""
     cluster.with_workers(2)
-    job = Job(cluster, "s3://manta/undisturbed", tmp_path_factory.mktemp("undisturbed"))
+    job = launched("undisturbed")
     assert job.ended() == 0, job.said
-    assert proved(job).summary.get("restarts", []) == []
+    assert_proved(job, restarts=0)
     return weights(job)
+
+
+@pytest.fixture(autouse=True)
+def two_hosts(cluster: Hosts, undisturbed: dict[str, Tensor]) -> None:
+    """Two hosts with a CPU each, fresh ones where a test has ended theirs; none of its jobs goes on."""
+    cluster.head.kill("launch.py train")
+    cluster.with_workers(2)
 
 
 def weights(job: Job) -> dict[str, Tensor]:
@@ -162,37 +184,33 @@ def weights(job: Job) -> dict[str, Tensor]:
     return load(store.read_bytes(store.join(last, "model.safetensors")))
 
 
-def proved(job: Job) -> Run:
-    """The job's run, every step of which was done once, by its ledger and by its metrics."""
+def assert_proved(job: Job, *, restarts: int) -> None:
+    """Every step of the job's run was done once, by its ledger and by its metrics; people saw lines, not stacks."""
     run = Run.open(job.folder)
     assert run.finished and run.summary["steps"] == STEPS
+    assert len(job.restarts) == restarts and all(0 < step < STEPS for step in job.restarts)
     proof = prove(run)
     assert proof.holds, proof.violations
     assert proof.steps == STEPS and proof.worlds == [2]
     lines = store.read_bytes(store.join(job.folder, "metrics.jsonl")).decode().splitlines()
     rows = [json.loads(line) for line in lines]
     assert [row["step"] for row in rows if row["split"] == "train"] == [*range(1, STEPS + 1)]
-    judged = [row["step"] for row in rows if row["split"] == "val"]
-    assert judged == [*range(19, STEPS + 1, 19)]
-    return run
-
-
-def assert_recovered(job: Job, undisturbed: dict[str, Tensor], *, restarts: int) -> None:
-    print(job.said)
-    run, found = proved(job), weights(job)
-    assert len(run.summary.get("restarts", [])) == restarts
-    assert all(0 < step < STEPS for step in run.summary.get("restarts", []))
-    assert found.keys() == undisturbed.keys()
-    for name, tensor in found.items():
-        assert (tensor - undisturbed[name]).abs().max() < 1e-6, name
+    assert [row["step"] for row in rows if row["split"] == "val"] == [*range(19, STEPS + 1, 19)]
     assert "Traceback" not in job.said and "(raylet)" not in job.said
     assert store.names(store.join(job.folder, "ray")) == [], "Ray's own state is left"
 
 
-def carrying(rank: int, two: list[Host]) -> Host:
+def assert_as(undisturbed: dict[str, Tensor], job: Job) -> None:
+    found = weights(job)
+    assert found.keys() == undisturbed.keys()
+    for name, tensor in found.items():
+        assert (tensor - undisturbed[name]).abs().max() < 1e-6, name
+
+
+def carrying(rank: int, cluster: Hosts) -> Host:
     """The host of a rank: rank 0 has the metrics open."""
-    (first,) = [host for host in two if host.writes("metrics.jsonl")]
-    (second,) = [host for host in two if host is not first]
+    (first,) = [host for host in cluster.workers if host.writes("metrics.jsonl")]
+    (second,) = [host for host in cluster.workers if host is not first]
     return (first, second)[rank]
 
 
@@ -202,31 +220,34 @@ def without_power(host: Host, cluster: Hosts) -> None:
 
 
 def without_cable(host: Host, cluster: Hosts) -> None:
-    host.unplug()
+    host.unplug()  # what runs on it goes on, and must do no harm
     cluster.add()
-    host.power_cut()
 
 
 def without_cable_for_a_while(host: Host, cluster: Hosts) -> None:
     """The host is away until Ray has given it up, and joins again when it is back."""
     host.unplug()
-    waited_for(lambda: host.address not in cluster.alive(), "Ray misses no host")
+    waited_for(lambda: host.address not in cluster.alive(), lambda: "Ray misses no host")
     host.plug()
-    waited_for(lambda: not host.on, "its Ray does not hear that it was given up")
+    waited_for(lambda: not host.on, lambda: "its Ray goes on, though given up")
     cluster.add(host.number)
 
 
-def waited_for(happened: Callable[[], bool], otherwise: str) -> None:
+def waited_for(happened: Callable[[], bool], otherwise: Callable[[], str]) -> None:
     deadline = time.monotonic() + BUSY_SECONDS
     while not happened():
-        assert time.monotonic() < deadline, otherwise
+        assert time.monotonic() < deadline, otherwise()
         time.sleep(0.2)
 
 
+def since(began: float) -> str:
+    return f"{time.monotonic() - began:.0f} s"
+
+
 def test_a_run_that_loses_hosts_goes_on_by_itself(
-    cluster: Hosts, two: list[Host], undisturbed: dict[str, Tensor], tmp_path: Path
+    cluster: Hosts, launched: Launched, undisturbed: dict[str, Tensor]
 ) -> None:
-    job = Job(cluster, "s3://manta/hosts", tmp_path)
+    job = launched("hosts")
     job.reaches(2 * EVERY)
     for what, rank, fault in (
         ("power cut of rank 0", 0, without_power),
@@ -234,28 +255,28 @@ def test_a_run_that_loses_hosts_goes_on_by_itself(
         ("cable pulled for good", 0, without_cable),
         ("cable pulled and put back", 0, without_cable_for_a_while),
     ):
-        lost = carrying(rank, cluster.workers)
+        lost = carrying(rank, cluster)
         job.goes_on(what, partial(fault, lost, cluster))
+        lost.power_cut()
     assert job.ended() == 0, job.said
-    assert_recovered(job, undisturbed, restarts=4)
+    assert_proved(job, restarts=4)
+    assert_as(undisturbed, job)
     assert job.said.count("a worker died") == 4
 
 
 def test_the_same_command_goes_on_without_its_driver_and_on_a_new_cluster(
-    cluster: Hosts, two: list[Host], undisturbed: dict[str, Tensor], tmp_path: Path
+    cluster: Hosts, launched: Launched, undisturbed: dict[str, Tensor]
 ) -> None:
-    job = Job(cluster, "s3://manta/again", tmp_path)
+    job = launched("again")
     job.reaches(2 * EVERY)
     job.goes_on("Ray's controller killed", partial(cluster.head.kill, "ray::TrainController"))
     assert job.said.count("a worker died") == 1
     assert cluster.head.kill("launch.py train") > 0
     assert job.ended() == 137, job.said
     began = time.monotonic()
-    job = Job(cluster, "s3://manta/again", tmp_path)
+    job = launched("again")
     job.resumes(2)
-    print(
-        f"driver killed, same command again: new checkpoint {time.monotonic() - began:.0f} s after"
-    )
+    print(f"driver killed, same command again: new checkpoint after {since(began)}")
     began = time.monotonic()
     for host in [*cluster.workers, cluster.head]:
         host.power_cut()
@@ -263,10 +284,9 @@ def test_the_same_command_goes_on_without_its_driver_and_on_a_new_cluster(
     cluster.with_workers(2)
     assert job.ended() == 2, job.said
     assert job.said.splitlines()[-1].startswith("error: ") and "started anew" in job.said
-    job = Job(cluster, "s3://manta/again", tmp_path)
+    job = launched("again")
     job.resumes(3)
-    print(
-        f"cluster lost, same command again: new checkpoint {time.monotonic() - began:.0f} s after"
-    )
+    print(f"cluster lost, same command again: new checkpoint after {since(began)}")
     assert job.ended() == 0, job.said
-    assert_recovered(job, undisturbed, restarts=3)
+    assert_proved(job, restarts=3)
+    assert_as(undisturbed, job)

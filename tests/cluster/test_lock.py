@@ -205,3 +205,12 @@ def test_a_launch_that_was_taken_over_leaves_the_lock_alone(tmp_path: Path) -> N
 
 def test_nobody_holds_a_folder_without_a_lock(tmp_path: Path) -> None:
     assert lock.token(str(tmp_path)) is None
+
+
+def test_a_new_token_shuts_out_who_has_the_former(tmp_path: Path) -> None:
+    with Lock(str(tmp_path)) as held:
+        former = held.token
+        assert held.renew() == held.token == lock.token(str(tmp_path)) != former
+        (tmp_path / "lock.json").write_text('{"token": "another"}', encoding="utf-8")
+        with pytest.raises(Refusal, match="another launch has taken this run over"):
+            held.renew()

@@ -295,7 +295,7 @@ def assert_rows_up_to(folder: Path, *, at_least: int, at_most: int = STEPS) -> N
 
 def deeds(folder: Path) -> list[dict[str, Any]]:
     """What was done, whatever the clock said."""
-    clocks = {"seconds", "wait_seconds", "images_per_second"}
+    clocks = {"seconds", "wait_seconds", "images_per_second", "step_seconds"}
     return [{k: v for k, v in row.items() if k not in clocks} for row in rows(folder)]
 
 

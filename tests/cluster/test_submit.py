@@ -6,6 +6,8 @@ import asyncio
 import json
 import socket
 import tempfile
+import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -36,7 +38,13 @@ def _free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prometheus() -> int:
+    """The port where the node's metrics are read."""
+    return _free_port()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory, prometheus: int) -> Iterator[str]:
     """The dashboard of a cluster of one node, whose jobs keep their data in a cache of their own."""
     from ray.cluster_utils import Cluster
 
@@ -47,9 +55,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     ):
         patch.setenv("MANTA_CACHE", str(tmp_path_factory.mktemp("cache")))
         patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("RAY_metrics_report_interval_ms", "500")
         # The agent that starts jobs would otherwise want the port of any other Ray's on this machine.
         ports = {f"dashboard{name}_port": _free_port() for name in ("", "_agent_listen")}
         args = {"num_cpus": 3, "include_dashboard": True, "temp_dir": folder, **ports}
+        args["metrics_export_port"] = prometheus
         cluster = Cluster(initialize_head=True, head_node_args=args)
         try:
             yield f"http://{cluster.webui_url}"
@@ -97,7 +107,17 @@ def test_a_job_that_fails_ends_with_its_own_code(address: str, tmp_path: Path) -
     assert "not a packed data set" in said.out and "failed" in said.err
 
 
-def test_a_job_is_left_followed_again_and_stopped(address: str, tmp_path: Path) -> None:
+def exported(port: int, run: str) -> set[str]:
+    """The names of a run's metrics."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    lines = [line for line in text.splitlines() if f'run="{run}"' in line]
+    return {line.partition("{")[0].removeprefix("ray_manta_") for line in lines}
+
+
+def test_a_job_is_left_followed_again_and_stopped(
+    address: str, prometheus: int, tmp_path: Path
+) -> None:
     long = [*TRAIN[:-1], "phases.0.epochs=4000", "--out", tmp_path / "runs"]
     job = cli("submit", "--address", address, "--detach", "--", *long).out.strip()
     followed = ""
@@ -106,14 +126,18 @@ def test_a_job_is_left_followed_again_and_stopped(address: str, tmp_path: Path) 
         if "epoch 2/" in followed:
             break
     assert "epoch 2/" in followed, followed
-    said = cli("submit", "--address", address, "--stop", job)
-    assert said.code == 0 and said.out == f"{job} stopped\n"
     (folder,) = (tmp_path / "runs").iterdir()
+    wanted, until = {"step", "images_per_second", "wait_share", "loss"}, time.monotonic() + 60
+    while not wanted <= exported(prometheus, folder.name):
+        assert time.monotonic() < until, "its metrics are not exported"
+        time.sleep(0.5)
+    stopped = cli("submit", "--address", address, "--stop", job)
+    attached = cli("submit", "--address", address, "--attach", job)
+    assert stopped.code == 0 and stopped.out == f"{job} stopped\n", attached.out + attached.err
     run = Run.open(str(folder))
     assert run.summary["status"] == "stopped", "it was asked to end, not killed"
     assert run.summary["steps"] >= 19
-    said = cli("submit", "--address", address, "--attach", job)
-    assert said.code == 130 and "epoch 2/" in said.out
+    assert attached.code == 130 and "epoch 2/" in attached.out
 
 
 def test_an_unknown_job_is_a_refusal(address: str) -> None:

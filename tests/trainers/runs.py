@@ -17,7 +17,7 @@ from trainers.checkpoint import State
 from trainers.engine import fit
 from trainers.recipe import Recipe
 
-TIMES = {"seconds", "wait_seconds", "images_per_second"}
+TIMES = {"seconds", "wait_seconds", "images_per_second", "step_seconds", "allreduce_share"}
 Places = Callable[..., Local]
 Row = dict[str, Any]
 

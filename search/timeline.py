@@ -1,0 +1,116 @@
+"""What happened to a run, over the clock: when it worked, what ended that, where it went on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from search import numbers
+from search.canvas import MUTED, PALETTE, Panel
+from search.sheets import Cell, Sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+BEGINNINGS = {"started", "resumed"}
+GOOD = {"finished", "stopped", "preempted", "resized"}  # after these nothing is done again
+WORDS = {
+    "died": "a worker died",
+    "hung": "a worker hung",
+    "preempted": "a node was taken away",
+    "resized": "more workers",
+    "too_large": "out of memory",
+}
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened, `seconds` after the first of them."""
+
+    name: str
+    seconds: float
+    step: int
+    workers: int | None
+    why: str
+    moment: datetime
+
+
+def events(summary: Mapping[str, Any]) -> list[Event]:
+    """The events of a run's summary.json, as far as they can be read, in their order."""
+    found: list[Event] = []
+    for told in summary.get("events") or ():
+        try:
+            moment = datetime.fromisoformat(told["time"])
+            name, step, workers = str(told["event"]), int(told["step"]), told.get("workers")
+        except (TypeError, KeyError, ValueError):
+            continue
+        many = workers if isinstance(workers, int) else None
+        if name in ("preempted", "resized") and found and found[-1].name == "stopped":
+            found.pop()  # this is why it stopped
+        since = (moment - found[0].moment).total_seconds() if found else 0.0
+        found.append(Event(name, since, step, many, str(told.get("why") or ""), moment))
+    return found
+
+
+def panel(found: Sequence[Event]) -> Panel | None:
+    """Steps over the clock, one line a group of workers; nothing for a run that simply went through."""
+    if sum(event.name in BEGINNINGS for event in found) < 2:
+        return None
+    return Panel("Steps over the clock", lambda axes: _draw(axes, found))
+
+
+def sheet(found: Sequence[Event]) -> Sheet | None:
+    """All events, for who wants to know."""
+    if sum(event.name in BEGINNINGS for event in found) < 2:
+        return None
+    rows = []
+    for event in found:
+        workers = Cell("–") if event.workers is None else Cell(str(event.workers), event.workers)
+        rows.append(
+            [
+                Cell(f"{event.moment:%Y-%m-%d %H:%M:%S}"),
+                Cell(WORDS.get(event.name, event.name)),
+                Cell(numbers.count(event.step), event.step),
+                workers,
+                Cell(event.why),
+            ]
+        )
+    return Sheet(["UTC", "What", "Step", "Workers", "Why"], rows)
+
+
+def _draw(axes: Axes, found: Sequence[Event]) -> None:
+    factor, unit = _unit(found[-1].seconds)
+    begun: Event | None = None
+    for event in found:
+        if event.name in BEGINNINGS:
+            begun = event
+            continue
+        if begun:
+            across = [begun.seconds / factor, event.seconds / factor]
+            axes.plot(across, [begun.step, event.step], color=PALETTE[0])
+            begun = None
+        good = event.name in GOOD
+        colour, marker = (PALETTE[2], "o") if good else (PALETTE[1], "X")
+        axes.plot(event.seconds / factor, event.step, marker, color=colour, markersize=6)
+        axes.annotate(
+            WORDS.get(event.name, event.name),
+            (event.seconds / factor, event.step),
+            xytext=(-4, 5),
+            textcoords="offset points",
+            ha="right",
+            color=MUTED,
+            size=7.5,
+        )
+    axes.set_xlabel(unit)
+    axes.set_ylabel("step")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.04, y=0.14)
+
+
+def _unit(seconds: float) -> tuple[float, str]:
+    for factor, name in ((86_400.0, "days"), (3_600.0, "hours"), (60.0, "minutes")):
+        if seconds > 2 * factor:
+            return factor, name
+    return 1.0, "seconds"
