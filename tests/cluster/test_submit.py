@@ -49,7 +49,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, prometheus: int) -> Iterat
     from ray.cluster_utils import Cluster
 
     with (
-        # Its path must be short: sockets lie in it. Jobs look there for their cluster, and would find any other Ray's.
+        # Its path must be short: sockets lie in it.
         tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
@@ -61,6 +61,8 @@ def address(tmp_path_factory: pytest.TempPathFactory, prometheus: int) -> Iterat
         args = {"num_cpus": 3, "include_dashboard": True, "temp_dir": folder, **ports}
         args["metrics_export_port"] = prometheus
         cluster = Cluster(initialize_head=True, head_node_args=args)
+        # As `ray start` does. Jobs look here for their cluster, and else take any other Ray of this machine for it.
+        Path(folder, "ray_current_cluster").write_text(cluster.address)
         try:
             yield f"http://{cluster.webui_url}"
         finally:
