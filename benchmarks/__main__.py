@@ -11,7 +11,7 @@ from typing import Any
 
 NAMES = (
     *("step", "ledger", "ddp", "first_step", "first_batch", "plan", "demo"),
-    *("checkpoints", "recovery"),
+    *("checkpoints", "recovery", "ddp_options"),
 )
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 from typing import Any
 
+from datasets.refusal import Refusal
 from trainers.rooms import ROOT
 
 logger = logging.getLogger(__name__)
 
+REACH_SECONDS = 5.0
 MOST_SHARING_CORES = 8  # CPU workers on fewer cores: fine for tests and laptops, a mistake beyond
 
 # Read by Ray when its modules are imported. Its own poll of 2 s would be paid at every report.
@@ -27,7 +30,10 @@ def on_cluster() -> bool:
 
 
 def connected(num_workers: int) -> Any:
-    """Ray, started here unless a cluster is named by RAY_ADDRESS or a session is open already."""
+    """Ray, started here unless a cluster is named by RAY_ADDRESS or a session is open already.
+
+    Raises Refusal, in seconds, where that cluster does not answer, or not to us.
+    """
     os.environ.update({k: os.environ.get(k, v) for k, v in _SETTINGS.items()})
     # Workers import Manta from the checkout, whatever directory they are put into.
     paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
@@ -38,7 +44,7 @@ def connected(num_workers: int) -> Any:
         return ray
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if on_cluster():
-        ray.init(**options)
+        _reached(ray, options)
     else:
         cores = os.cpu_count() or 1
         ray.init(
@@ -50,6 +56,27 @@ def connected(num_workers: int) -> Any:
     # Ray's own stories of lost nodes, with stacks of its C++, go to stdout; ours is a line on stderr.
     ray._private.worker._worker_logs_enabled = False
     return ray
+
+
+def _reached(ray: Any, options: dict[str, Any]) -> None:
+    address = os.environ["RAY_ADDRESS"]
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    try:
+        if host and port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
+        ray.init(**options)
+    except (OSError, RuntimeError, ValueError) as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        token = "InvalidAuthToken" in str(error) or "AuthenticationError" in str(error)
+        said = "it takes only who shows its token" if token else (lines or [""])[0][:200]
+        raise Refusal(
+            f"no Ray cluster answers: {said}",
+            path="RAY_ADDRESS",
+            value=address,
+            remedy="check RAY_AUTH_MODE=token and the token"
+            if token
+            else "check the address and `ray status`",
+        ) from error
 
 
 # Too late for what Ray reads at import: say so instead of being slow in silence.

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from cluster.run import Run
 from datasets import store
 from datasets.page import render
-from search import facts, numbers, sheets, timeline, verdict
+from search import facts, numbers, sheets, verdict
 from search.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def html(run: Run) -> str:
 
 def context(found: Evidence) -> dict[str, Any]:
     """Everything that the template says."""
+    from search import timeline
+
     splits, examples = _splits(found), _png(found, "data_examples", "Training examples")
     page = {
         "name": str(found.recipe.get("name") or found.run.name),
@@ -129,7 +131,7 @@ def _left_out(packed: Any) -> list[str]:
 
 
 def _curves(found: Evidence) -> list[Picture]:
-    from search import canvas, plots
+    from search import canvas, plots, timeline
 
     over_the_clock = timeline.panel(timeline.events(found.summary))
     went = [over_the_clock] if over_the_clock else []

@@ -45,13 +45,14 @@ def doctor(
 
 def _there(words: list[str], address: str, as_json: bool) -> None:
     """The same on a cluster, as a job of it; its exit code is ours."""
+    from cluster import entrypoint
     from cluster import submit as jobs
     from cluster.shipping import cargo
     from trainers.rooms import ROOT
     from verbs.submit import follow
 
     shipped = cargo(ROOT)
-    planned = jobs.planned(["doctor", *words, *(["--json"] if as_json else [])], shipped)
+    planned = entrypoint.planned(["doctor", *words, *(["--json"] if as_json else [])], shipped)
     there = jobs.Jobs(address)
     sys.stderr.write(f"shipping {shipped} to {there.address}\n")
     job = there.submit(planned, shipped, {})

@@ -37,6 +37,7 @@ def submit(
     debug: Debug = False,
 ) -> None:
     """Run a verb as a job of a Ray cluster: ships the checkout, follows the logs, ends with the job's exit code."""
+    from cluster import entrypoint
     from cluster import submit as jobs
     from cluster.shipping import cargo
     from trainers.rooms import ROOT
@@ -50,7 +51,10 @@ def submit(
     job = attach
     if job is None:
         shipped = cargo(ROOT)
-        planned, variables = jobs.planned(words or (), shipped), jobs.variables(env or ())
+        planned, variables = (
+            entrypoint.planned(words or (), shipped),
+            entrypoint.variables(env or ()),
+        )
     there = jobs.Jobs(address)
     if job is None:
         sys.stderr.write(f"shipping {shipped} to {there.address}\n")

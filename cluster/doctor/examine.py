@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cluster.connection import connected, on_cluster
 from cluster.doctor import compare, gpu, machine, network, storage, visit
@@ -25,7 +24,6 @@ from trainers.rooms import ROOT
 if TYPE_CHECKING:
     from cluster.train import Place
 
-REACH_SECONDS = 5.0
 ANSWER_SECONDS = 180.0  # a node may have to fetch the checkout first, and to wake its GPUs
 
 
@@ -58,7 +56,7 @@ def _of_this_machine(recipe: Recipe | None, out: str) -> list[Check]:
 
 
 def _of_the_cluster(recipe: Recipe | None, out: str | None) -> list[Check]:
-    ray = _connected()
+    ray = connected(1)
     nodes = visit.alive(ray)
     gpus = sum(node.num_gpus for node in nodes)
     cpus = sum(node.num_cpus for node in nodes)
@@ -79,23 +77,6 @@ def _of_the_cluster(recipe: Recipe | None, out: str | None) -> list[Check]:
     if recipe:
         checks += needs.checks(recipe, lambda place: _bytes_there(place, nodes, found))
     return checks
-
-
-def _connected() -> Any:
-    """Ray, on the cluster of RAY_ADDRESS. Raises Refusal, in seconds, where there is none; Ray would try for minutes."""
-    address = os.environ["RAY_ADDRESS"]
-    host, _, port = address.rpartition("://")[2].rpartition(":")
-    try:
-        if host and port.isdecimal():
-            socket.create_connection((host, int(port)), timeout=REACH_SECONDS).close()
-        return connected(1)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise Refusal(
-            f"no Ray cluster answers: {str(error).strip().splitlines()[0][:200]}",
-            path="RAY_ADDRESS",
-            value=address,
-            remedy="check the address and `ray status`",
-        ) from error
 
 
 def _signed(stack: ExitStack, out: str | None) -> tuple[list[Check], Sign | None]:

@@ -232,6 +232,7 @@ def test_a_cluster_that_is_not_there_is_a_refusal(
     address: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RAY_ADDRESS", address.format(port=_free_port()))
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # as in a process of its own
     with pytest.raises(Refusal, match="RAY_ADDRESS: no Ray cluster answers"):
         examine.examine(None, None)
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp import ServerDisconnectedError
 
-from cluster import submit
+from cluster import entrypoint, submit
 from cluster.environment import commit_of_checkout
 from cluster.run import Run
 from cluster.shipping import Cargo, cargo
@@ -170,7 +170,7 @@ def test_what_would_only_fail_there_is_refused_here(
     monkeypatch.delenv("MANTA_OUT", raising=False)
     (tmp_path / "own.yaml").write_text(Path(DIGITS).read_text())
     with pytest.raises(Refusal) as caught:
-        submit.planned([word.format(tmp=tmp_path) for word in words], shipped)
+        entrypoint.planned([word.format(tmp=tmp_path) for word in words], shipped)
     assert told in str(caught.value)
 
 
@@ -179,7 +179,7 @@ def test_words_are_said_as_they_hold_there(
 ) -> None:
     monkeypatch.setenv("MANTA_OUT", "s3://bucket/runs")
     monkeypatch.chdir(tmp_path)
-    planned = submit.planned(["train", DIGITS, "seed=3", "--fresh"], shipped)
+    planned = entrypoint.planned(["train", DIGITS, "seed=3", "--fresh"], shipped)
     assert planned == [
         "train",
         "recipes/digits.yaml",
@@ -189,25 +189,25 @@ def test_words_are_said_as_they_hold_there(
         "s3://bucket/runs",
     ]
     out = ["--out", "s3://bucket/runs"]
-    assert submit.planned(["doctor"], shipped) == ["doctor", *out]
-    assert submit.planned(["doctor", DIGITS, "seed=3", "--json"], shipped) == [
+    assert entrypoint.planned(["doctor"], shipped) == ["doctor", *out]
+    assert entrypoint.planned(["doctor", DIGITS, "seed=3", "--json"], shipped) == [
         *("doctor", "recipes/digits.yaml", "seed=3", "--json"),
         *out,
     ]
     run = "s3://bucket/runs/digits-71f2417a"
-    assert submit.planned(["train", run], shipped)[:2] == ["train", run]
+    assert entrypoint.planned(["train", run], shipped)[:2] == ["train", run]
 
 
 def test_secrets_do_not_travel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
-    found = submit.variables(["AWS_DEFAULT_REGION", "A=b=c"])
+    found = entrypoint.variables(["AWS_DEFAULT_REGION", "A=b=c"])
     assert found == {"AWS_DEFAULT_REGION": "eu-north-1", "A": "b=c"}
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "HF_TOKEN", "db_password"):
         with pytest.raises(Refusal, match="could read it"):
-            submit.variables([f"{name}=x"])
+            entrypoint.variables([f"{name}=x"])
     for said in ("1x=3", "=3", "NOT_SET_HERE"):
         with pytest.raises(Refusal, match="names no variable"):
-            submit.variables([said])
+            entrypoint.variables([said])
 
 
 class Flaky:

@@ -1,0 +1,139 @@
+"""What a job runs: the words behind `submit --`, checked here, and the variables that it is given."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cluster.shipping import Cargo
+from datasets import store
+from datasets.refusal import Refusal
+
+VERBS = ("train", "evaluate", "pack", "doctor")
+_SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.I)
+
+
+def planned(words: Sequence[str], shipped: Cargo) -> list[str]:
+    """The words as the job says them. Raises Refusal for what would only fail there, or leave nothing behind."""
+    if not words or words[0] not in VERBS:
+        raise Refusal(
+            f"'{words[0]}' is no verb of a job" if words else "there is nothing to run",
+            path="submit",
+            value=words[0] if words else None,
+            remedy=f"write -- and one of {', '.join(VERBS)} behind it",
+        )
+    verb, *rest = words
+    if verb == "train":
+        rest = _trained(rest, shipped)
+    if verb == "doctor":
+        rest = _examined(rest, shipped)
+    return [verb, *rest]
+
+
+def _trained(words: Sequence[str], shipped: Cargo) -> list[str]:
+    place, changes, options = _parts(words)
+    if not place:
+        raise Refusal(
+            "no recipe is named", path="train", remedy="submit -- train recipes/digits.yaml"
+        )
+    place, options = _inside(place, changes, shipped), _placed(options)
+    # A run that is gone on with stays where it is.
+    _check_out(options.get("--out") or ("" if _is_recipe(place) else place))
+    return [place, *changes, *_said(options)]
+
+
+def _examined(words: Sequence[str], shipped: Cargo) -> list[str]:
+    """Of `doctor`, which needs neither a recipe nor a place for runs."""
+    place, changes, options = _parts(words)
+    options = _placed(options)
+    if "--out" in options:
+        _check_out(options["--out"])
+    recipe = [_inside(place, changes, shipped)] if place else []
+    return [*recipe, *changes, *_said(options)]
+
+
+def _is_recipe(place: str) -> bool:
+    return place.endswith((".yaml", ".yml"))
+
+
+def _inside(place: str, changes: Sequence[str], shipped: Cargo) -> str:
+    """The recipe's path in what is shipped; a run's folder as it is."""
+    from trainers.recipe import Recipe
+
+    if not _is_recipe(place):
+        return place
+    Recipe.load(place, [*changes])  # a mistake costs half a second here, and minutes there
+    inside = os.path.relpath(Path(place).resolve(), shipped.root.resolve())
+    if inside not in shipped.files:
+        raise Refusal(
+            "the recipe would not be shipped",
+            path=place,
+            value=inside,
+            remedy="put it into the checkout, where git does not ignore it",
+        )
+    return inside
+
+
+def _placed(options: dict[str, str]) -> dict[str, str]:
+    out = os.environ.get("MANTA_OUT", "")
+    return {**options, "--out": out} if out and "--out" not in options else options
+
+
+def _check_out(out: str) -> None:
+    if not store.is_remote(out) and not os.path.isabs(out):
+        raise Refusal(
+            f"the run folder '{out or 'runs'}' would lie in the job's own directory, and go with it",
+            path="--out",
+            value=out,
+            remedy="say --out s3://bucket/runs, or a folder that all nodes share (or MANTA_OUT)",
+        )
+
+
+def _said(options: Mapping[str, str]) -> list[str]:
+    return [
+        word for name, value in options.items() for word in ((name, value) if value else (name,))
+    ]
+
+
+def _parts(words: Sequence[str]) -> tuple[str, list[str], dict[str, str]]:
+    """(recipe or run, or "", overrides, options) of the words behind a verb."""
+    plain, options, left = [], {}, iter(words)
+    for word in left:
+        name, equals, value = word.partition("=")
+        if name == "--out":
+            options[name] = value if equals else next(left, "")
+        elif word.startswith("--"):
+            options[word] = ""
+        else:
+            plain.append(word)
+    return plain[0] if plain else "", plain[1:], options
+
+
+def variables(said: Sequence[str]) -> dict[str, str]:
+    """Of `NAME=VALUE`s, and of `NAME`s as they are here, those that the job gets.
+
+    Anybody who may list jobs can read them, so secrets are refused: those belong into the nodes' own environment, or into
+    a role.
+    """
+    return dict(map(_variable, said))
+
+
+def _variable(said: str) -> tuple[str, str]:
+    name, equals, value = said.partition("=")
+    if not re.fullmatch(r"[A-Za-z_]\w*", name) or not (equals or name in os.environ):
+        raise Refusal(
+            f"'{said}' names no variable that is set here",
+            path="--env",
+            value=name,
+            remedy="write --env NAME=VALUE",
+        )
+    if _SECRET.search(name):
+        raise Refusal(
+            "whoever may list jobs could read it",
+            path="--env",
+            value=name,
+            remedy="put secrets into the environment of the nodes, or give them a role",
+        )
+    return name, value if equals else os.environ[name]
