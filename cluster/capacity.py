@@ -135,6 +135,25 @@ def draining() -> set[str]:
     return {*nodes}
 
 
+def reserved() -> set[str]:
+    """Ids of the placement groups that this job has: what its training groups run in."""
+    ray = connected(1)
+    job = ray.get_runtime_context().get_job_id()
+    table: dict[str, Any] = ray.util.placement_group_table()
+    # An id ends with that of the job.
+    return {n for n, group in table.items() if n.endswith(job) and group["state"] != "REMOVED"}
+
+
+def release(groups: set[str]) -> None:
+    """Give placement groups back. When Ray's controller dies, another actor should, by the dashboard's help: where there is
+    none, or two Rays on a machine, the resources would be held for ever.
+    """
+    from ray.util.placement_group import PlacementGroup, remove_placement_group
+
+    for group in groups:
+        remove_placement_group(PlacementGroup(connected(1).PlacementGroupID(bytes.fromhex(group))))
+
+
 def workers_on(nodes: set[str] | None = None) -> int:
     """How many of this job's training workers live, on these nodes or anywhere."""
     ray = connected(1)

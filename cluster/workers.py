@@ -83,6 +83,7 @@ class Group:
         place = summary.read(self.folder).get("place", {})
         summary.amend(self.folder, status="running", place={**place, "workers": size})
         leaving, small_since = capacity.draining(), math.inf
+        others = capacity.reserved()
 
         def reason() -> str:
             nonlocal small_since
@@ -100,6 +101,7 @@ class Group:
             self.follower.during(lambda: self._fit(size), reason)
         except (TrainingFailedError, ActorDiedError) as raised:  # workers, or Ray's controller
             error = raised
+            capacity.release(capacity.reserved() - others)
         cause, why = _cause(error), self.follower.why
         if cause is not None and not isinstance(cause, OutOfMemory):
             raise cause from None
@@ -242,5 +244,7 @@ def _of_a_death(failure: Exception) -> bool:
 
 def _line(error: BaseException | None) -> str:
     """The first sentence of an error's last line: Ray goes on with what else it might have been."""
+    if "memory pressure" in str(error) or "OutOfMemoryError" in str(error):
+        return "its host ran out of memory"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1].partition(". ")[0] if lines else type(error).__name__)[:200]
