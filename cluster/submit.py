@@ -76,13 +76,15 @@ class Jobs:
 
     def follow(self, job: str) -> Iterator[str]:
         """The job's output as it comes, from its beginning to its end, through lost connections."""
-        self._known(job)
+        self.known(job)
         shown, tries = 0, 0
         while True:
             seen = 0
             try:
                 if tries:
                     _reach(self.address)
+                    # Before its log is asked for: a new head writes what it refuses into a log of its own, token and all.
+                    self._refuse_forgotten(job)
                 for text in self._tail(job):
                     fresh = text[max(0, shown - seen) :]
                     seen += len(text)
@@ -95,13 +97,7 @@ class Jobs:
                 if not _is_of_the_network(error):
                     raise
                 tries += 1
-                if self._forgot(job):
-                    raise Refusal(
-                        "the cluster was started anew, and the job went with the old one",
-                        path=self.address,
-                        value=job,
-                        remedy="the same command goes on with its run, from the last checkpoint",
-                    ) from error
+                self._refuse_forgotten(job)
                 if tries > RECONNECTS:
                     raise self._refused(
                         f"job {job} goes on, but its logs do not come", error
@@ -130,7 +126,7 @@ class Jobs:
 
     def stop(self, job: str) -> str:
         """Ask a job to end, and wait until it has: a run saves a checkpoint first. Its last status."""
-        self._known(job)
+        self.known(job)
         with suppress(RuntimeError):  # it may have ended meanwhile
             self._client.stop_job(job)
         until = time.monotonic() + STOP_SECONDS
@@ -138,7 +134,8 @@ class Jobs:
             time.sleep(PAUSE_SECONDS / 4)
         return status
 
-    def _known(self, job: str) -> None:
+    def known(self, job: str) -> None:
+        """Raises Refusal, with the nearest name, where there is no such job."""
         try:
             self._client.get_job_status(job)
         except RuntimeError as error:
@@ -150,15 +147,22 @@ class Jobs:
                 remedy=nearest(job, filter(None, ids)),
             ) from error
 
-    def _forgot(self, job: str) -> bool:
-        """Whether a cluster answers, and does not know the job."""
+    def _refuse_forgotten(self, job: str) -> None:
+        """Raises Refusal where a cluster answers, and does not know the job."""
         try:
             _reach(self.address)
-            return job not in {each.submission_id for each in self._client.list_jobs()}
+            known = {each.submission_id for each in self._client.list_jobs()}
         except Exception as error:
             if not _is_of_the_network(error):
                 raise
-            return False
+            return
+        if job not in known:
+            raise Refusal(
+                "the cluster was started anew, and the job went with the old one",
+                path=self.address,
+                value=job,
+                remedy="the same command goes on with its run, from the last checkpoint",
+            )
 
     def _tail(self, job: str) -> Iterator[str]:
         """The job's log from its beginning, as long as the connection holds."""

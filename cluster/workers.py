@@ -152,7 +152,6 @@ class Group:
             seconds = self.recipe.scale.hang_seconds
             event, told = "hung", f"no step for {seconds:g} s, see {watchdog.FOLDER}/{hung[0]}"
             self.stacks.update(hung)
-        logger.warning("a worker died, restarting the group: %s", told)
         self._tell(event, told, f"a worker died ({told}); restarting from the last checkpoint")
 
     def _tell(self, event: str, why: str, text: str) -> None:
@@ -246,5 +245,7 @@ def _line(error: BaseException | None) -> str:
     """The first sentence of an error's last line: Ray goes on with what else it might have been."""
     if "memory pressure" in str(error) or "OutOfMemoryError" in str(error):
         return "its host ran out of memory"
+    if "RpcError" in str(error):
+        return "its node does not answer"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1].partition(". ")[0] if lines else type(error).__name__)[:200]

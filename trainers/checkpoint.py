@@ -35,6 +35,7 @@ class State:
     seconds: float = 0.0
     wait_seconds: float = 0.0
     fetched: Mapping[str, int] = field(default_factory=dict)  # from afar, over all ranks
+    checkpoints: Mapping[str, float] = field(default_factory=dict)  # what those before cost
     recipe: str = ""  # its identity
     commit: str = ""
     kept: str = ""  # metric and mode that `scores` are of

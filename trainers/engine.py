@@ -44,7 +44,7 @@ from trainers.ledger import Ledger
 from trainers.meter import Done, Meter, Wishes
 from trainers.nonfinite import Watch
 from trainers.recipe import Recipe
-from trainers.saving import Copier, Keeper, Snapshot
+from trainers.saving import Copier, Keeper, Snapshot, Times
 from trainers.session import Session
 from trainers.stage import Stage
 from trainers.track import Track
@@ -131,7 +131,8 @@ class Training:
             # A kill may have come between a checkpoint and this pointer; a child may have inherited one.
             saving.point(session.folder, self._chosen())
             self.keeper = Keeper(session.folder, keep=recipe.keep.last, ready=self._durable)
-            self.keeper.times.load_seconds = loaded
+            self.keeper.times = Times.since(self.state.checkpoints)
+            self.keeper.times.load_seconds += loaded
             self.track = Track(
                 session.folder,
                 resumed_step=self.step,
@@ -396,6 +397,7 @@ class Training:
             seconds=self.trained,
             wait_seconds=self.waited,
             fetched=self.meter.fetched,
+            checkpoints=self.keeper.times.told() if self.keeper else {},
             recipe=self.state.recipe,
             commit=resume.commit(),
             kept=self.state.kept,

@@ -11,6 +11,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -46,6 +47,13 @@ def _group(value: int | str) -> int | str:
     if numbers != sorted(numbers):
         raise ValueError("should name the fewest workers first, then the most")
     return int(fewest) if numbers and not dots else value
+
+
+def _rows(value: Any) -> Any:
+    """How many rows at once: a number, `auto`, or all."""
+    if value not in (None, "auto") and (type(value) is not int or value < 1):
+        raise ValueError("should be a number from 1, auto, or null")
+    return value
 
 
 Name = Annotated[str, Field(pattern=NAME)]
@@ -155,7 +163,7 @@ class Scale(Frozen):
     device: Annotated[str, Field(pattern=DEVICE)] = "auto"
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     sync_bn: bool = True
-    micro_batch: PositiveInt | Literal["auto"] | None = Field(
+    micro_batch: Annotated[int | Literal["auto"] | None, BeforeValidator(_rows)] = Field(
         None,
         description="rows a worker takes at once; auto: all, and half as many where they do not fit into memory",
     )

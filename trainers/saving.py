@@ -15,17 +15,19 @@ import tempfile
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 import xxhash
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from datasets import store
+from datasets.refusal import Refusal
 from trainers import checkpoint, ledger
 from trainers.checkpoint import MARKER, State
 
@@ -144,7 +146,14 @@ def _written(folder: Path, found: Snapshot) -> bytes:
     state.write_bytes(found.state.to_json())
     for name, tensors in found.files.items():
         file = folder / f"{name}.safetensors"
-        save_file(dict(tensors), file)
+        try:
+            save_file(dict(tensors), file)
+        except SafetensorError as error:  # which is how it says that the disk is full
+            raise Refusal(
+                f"a checkpoint cannot be written: {error}",
+                path=str(folder.parent.parent),
+                remedy="make room, or name another place with --out; the same command goes on from the last checkpoint",
+            ) from error
         file.chmod(state.stat().st_mode)  # safetensors makes its files for the owner alone
     return json.dumps({file.name: _checksum(file) for file in sorted(folder.iterdir())}).encode()
 
@@ -192,6 +201,14 @@ class Times:
     waited_seconds: float = 0.0  # and for these, where the one before was still being written
     write_seconds: float = 0.0  # these pass beside the training
     load_seconds: float = 0.0
+
+    @classmethod
+    def since(cls, told: Mapping[str, float]) -> Times:
+        """Those of a run that goes on."""
+        known: dict[str, Any] = {
+            each.name: told[each.name] for each in fields(cls) if each.name in told
+        }
+        return cls(**known)
 
     def told(self) -> dict[str, float]:
         return {name: round(value, 3) for name, value in asdict(self).items()}

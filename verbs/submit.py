@@ -56,7 +56,9 @@ def submit(
             entrypoint.variables(env or ()),
         )
     there = jobs.Jobs(address)
-    if job is None:
+    if job is not None:
+        there.known(job)
+    else:
         sys.stderr.write(f"shipping {shipped} to {there.address}\n")
         job = there.submit(planned, shipped, variables, python=python)
     sys.stderr.write(f"job {job}; {_again(job)}\n")

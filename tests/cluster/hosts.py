@@ -227,7 +227,8 @@ class Hosts:
         )
         with suppress(OSError, ValueError):
             found = json.load(urllib.request.urlopen(asked, timeout=5))["data"]["summary"]
-            return {one["ip"] for one in found if one["raylet"]["state"] == "ALIVE"}
+            # One that has just joined has told no address yet.
+            return {one.get("ip") for one in found if one["raylet"]["state"] == "ALIVE"} - {None}
         return set()
 
     def __exit__(
