@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from datasets import store
 from datasets.refusal import Refusal
@@ -228,3 +229,29 @@ def test_another_host_keeps_the_same_copy(
 
 def build_net(digits: Recipe) -> torch.nn.Module:
     return build.model(digits, Shape(10, channels=1, size=8))
+
+
+def test_a_full_disk_is_a_line(
+    digits: Recipe, local: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(saving, "save_file", full)
+    with pytest.raises(Refusal, match="No space left on device") as caught:
+        list(fit(small(digits, "keep.every_steps=3"), local()))
+    assert "make room" in caught.value.remedy
+
+
+def test_what_checkpoints_cost_is_counted_over_restarts(digits: Recipe, local: Places) -> None:
+    session, asked = local(), small(digits, "keep.every_steps=5", "keep.metric=null")
+    begun = fit(asked, session)
+    for _ in range(13):
+        next(begun)
+    begun.close()
+    before = checkpoint.read_state(checkpoint.latest(session.folder) or "").checkpoints
+    assert before["written"] == 1, "as of the one at step 10, which does not count itself"
+    list(fit(asked, session))
+    told = summary(session)["checkpoints"]
+    assert told["written"] == 1 + len({15, 20, 25, 30, 35, 38})
+    assert told["load_seconds"] > 0
