@@ -149,7 +149,12 @@ def _spent(found: Evidence) -> list[Tile]:
         restarts = summary.get("restarts")
         times = len(restarts) if isinstance(restarts, list) else restarts
         times = times if isinstance(times, int) else 0
-        doubt = f"{times} restart{'s' * (times != 1)}" if times else ""
+        notices = summary.get("preemptions")
+        moved = len(notices) if isinstance(notices, list) else 0
+        times = max(0, times - moved)  # a node that was given notice cost no step
+        said = [f"{times} restart{'s' * (times != 1)}"] if times else []
+        said += [f"{moved} preemption{'s' * (moved != 1)}"] if moved else []
+        doubt = ", ".join(said)
         listed.append(Tile("Training time", numbers.seconds(spent), doubt))
     if isinstance(rate := summary.get("images_per_second"), (int, float)):
         share = wait / spent if isinstance(wait, (int, float)) and spent else None

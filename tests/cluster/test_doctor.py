@@ -147,6 +147,7 @@ def test_a_node_unlike_the_others_is_named_and_without_it_the_cluster_is_sound(
         code, found = examined(DIGITS, data, "scale.device=cpu", "scale.workers=9", *place)
         wrong = bad(found)
         assert code == 2
+        assert "versions" in wrong, found
         assert "torch 1.0.0 (driver 2." in wrong["versions"]["found"]
         assert "not the same folder" in wrong["run folders"]["found"]
         assert "manifest.json: there is nothing here" in wrong["data here"]["found"]

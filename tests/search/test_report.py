@@ -191,6 +191,7 @@ def test_no_run_no_page(tmp_path: Path) -> None:
         ({"best": {}}, "none was chosen by a validation metric"),
         ({"notes": ["Batch norm is not synchronised."]}, "Batch norm is not synchronised."),
         ({"restarts": 2}, "2 restarts"),
+        ({"restarts": [5, 9], "preemptions": [9]}, "1 restart, 1 preemption"),
     ],
 )
 def test_the_verdict_is_honest(quiet: Path, summary: dict, said: str) -> None:
