@@ -193,9 +193,7 @@ class Group:
                 ),
             )
             trainer.fit()
-            with suppress(
-                Refusal
-            ):  # nobody reads it again, but a finished run does not fail over it
+            with suppress(Refusal):  # nobody reads it again: no reason to fail
                 store.remove(storage)
 
 

@@ -143,18 +143,18 @@ def forget_copies(run: str) -> None:
 def _written(folder: Path, found: Snapshot) -> bytes:
     """The files of a snapshot, and the marker that tells their checksums."""
     state = folder / "state.json"
-    state.write_bytes(found.state.to_json())
-    for name, tensors in found.files.items():
-        file = folder / f"{name}.safetensors"
-        try:
+    try:
+        state.write_bytes(found.state.to_json())
+        for name, tensors in found.files.items():
+            file = folder / f"{name}.safetensors"
             save_file(dict(tensors), file)
-        except SafetensorError as error:  # which is how it says that the disk is full
-            raise Refusal(
-                f"a checkpoint cannot be written: {error}",
-                path=str(folder.parent.parent),
-                remedy="make room, or name another place with --out; the same command goes on from the last checkpoint",
-            ) from error
-        file.chmod(state.stat().st_mode)  # safetensors makes its files for the owner alone
+            file.chmod(state.stat().st_mode)  # safetensors makes its files for the owner alone
+    except (SafetensorError, OSError) as error:  # a full disk is the former to safetensors
+        raise Refusal(
+            f"a checkpoint cannot be written: {error}",
+            path=str(folder.parent.parent),
+            remedy="make room, or name another place with --out; the same command goes on from the last checkpoint",
+        ) from error
     return json.dumps({file.name: _checksum(file) for file in sorted(folder.iterdir())}).encode()
 
 
@@ -270,7 +270,13 @@ class Copier(Keeper):
     """Keeps copies of what rank 0 writes on another host."""
 
     def _write(self, found: Snapshot, chosen: dict[str, Any], best: set[int]) -> None:
-        copy(self.run, found)
+        try:
+            copy(self.run, found)
+        except (
+            OSError,
+            Refusal,
+        ) as error:  # the run folder has it; nothing ends for want of a copy
+            logger.warning("no copy of step %d is kept here: %s", found.state.step, error)
 
 
 def _moments(optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:

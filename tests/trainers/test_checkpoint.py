@@ -314,7 +314,7 @@ def test_what_dies_while_writing_leaves_nothing(
         save_file(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(saving, "save_file", dying)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(Refusal, match="no space"):
         written(tmp_path, step=5)
     assert os.listdir(tmp_path / "checkpoints") == ["step-00000003"]
     assert checkpoint.latest(str(tmp_path)) == first

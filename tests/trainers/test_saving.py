@@ -255,3 +255,19 @@ def test_what_checkpoints_cost_is_counted_over_restarts(digits: Recipe, local: P
     told = summary(session)["checkpoints"]
     assert told["written"] == 1 + len({15, 20, 25, 30, 35, 38})
     assert told["load_seconds"] > 0
+
+
+def test_a_copy_that_cannot_be_kept_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(saving, "save_file", full)
+    state, net = checkpoint.State(3, ((9, 9),)), torch.nn.Linear(2, 1)
+    found = saving.snapshot(state, model=net, task=torch.nn.Identity(), optimizers={})
+    copier = Copier("memory://copies/full", keep=1, ready=lambda: None)
+    copier.put(lambda: found, {}, ())
+    copier.wait()
+    copier.close()
+    assert "no copy of step 3 is kept here" in caplog.text
