@@ -24,7 +24,8 @@ class Follower:
 
     def __init__(self, folder: str, bar: Bar, signals: list[int]) -> None:
         self.folder, self.bar, self.signals = folder, bar, signals
-        self._seen = self._size()
+        self._seen, self._last = 0, b""  # bytes read, and the last line of them
+        self._read()  # rows of an earlier start: not news
         self.why = ""  # the group was asked to end, and is to start again
 
     def during(self, work: Callable[[], None], ask: Callable[[], str]) -> None:
@@ -57,21 +58,25 @@ class Follower:
         if failure:
             raise failure[0]
 
-    def _size(self) -> int:
-        if store.is_remote(self.folder):
-            return 0  # mirrored every half minute: too late for a bar
-        path = Path(self.folder, "metrics.jsonl")
-        return path.stat().st_size if path.exists() else 0
+    def _read(self) -> list[bytes]:
+        """Whole lines of metrics.jsonl that were not read before.
 
-    def _show(self) -> None:
-        size = self._size()
-        if size < self._seen:
-            self._seen = 0  # rewritten by a restart
-        if size == self._seen:
-            return
-        with Path(self.folder, "metrics.jsonl").open("rb") as file:
+        A restart drops rows and writes on, perhaps past where we were: then all of its lines are new ones.
+        """
+        path = Path(self.folder, "metrics.jsonl")
+        if store.is_remote(self.folder) or not path.exists():
+            return []  # a remote one is mirrored every half minute: too late for a bar
+        with path.open("rb") as file:
+            file.seek(self._seen - len(self._last))
+            if file.read(len(self._last)) != self._last:
+                self._seen = 0
             file.seek(self._seen)
             data = file.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self._seen += len(whole)
-        self.bar.show([json.loads(line) for line in whole.splitlines()])
+        lines = data[: data.rfind(b"\n") + 1].splitlines(keepends=True)
+        if lines:
+            self._seen, self._last = self._seen + sum(map(len, lines)), lines[-1]
+        return lines
+
+    def _show(self) -> None:
+        if lines := self._read():
+            self.bar.show([json.loads(line) for line in lines])
