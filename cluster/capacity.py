@@ -78,15 +78,26 @@ def room(device: torch.device) -> int:
 
 
 def awaited(
-    fewest: int, most: int, device: torch.device, *, seconds: float, say: Callable[[str], None]
+    fewest: int,
+    most: int,
+    device: torch.device,
+    *,
+    seconds: float,
+    say: Callable[[str], None],
+    stopping: Callable[[], bool],
 ) -> int:
-    """How many workers to start, once there is room for the fewest. Raises Refusal where there is none in time."""
+    """How many workers to start, once there is room for the fewest; 0 when asked to stop before.
+
+    Raises Refusal where there is no room in time.
+    """
     if not on_cluster():
         here = torch.cuda.device_count() if device.type == "cuda" else os.cpu_count() or 1
         return max(fewest, min(most, here))
     begun, told = time.monotonic(), False
     while (found := room(device)) < most:
         waited = time.monotonic() - begun
+        if stopping():
+            return 0
         if found >= fewest and waited > SETTLE_SECONDS:
             break
         if waited > SETTLE_SECONDS and not told:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cluster.session import STOP
+from cluster.session import REGROUP, STOP
 from datasets import store
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Follower:
     def during(self, work: Callable[[], None], ask: Callable[[], str]) -> None:
         """Run `work` in a thread of its own: Ray would put its own SIGINT handler into the main one.
 
-        Once a second `ask` is asked for a reason to end the group in order, kept as `why`; a person's signal goes before it.
+        Once a second `ask` is asked for a reason to end the group in order, kept as `why`.
         """
         failure: list[BaseException] = []
 
@@ -46,13 +46,13 @@ class Follower:
         self.why, stopping, asked = "", False, time.monotonic()
         while thread.is_alive():
             thread.join(timeout=_POLL_SECONDS)
-            if not stopping and time.monotonic() - asked > _ASK_SECONDS:
-                self.why, asked = ask(), time.monotonic()
-            if self.signals:
-                self.why = ""
-            if not stopping and (self.signals or self.why):
-                store.write_bytes(store.join(self.folder, STOP), self.why.encode())
+            if self.signals and not stopping:
+                store.write_bytes(store.join(self.folder, STOP), b"")
                 stopping = True
+            if not (self.why or stopping) and time.monotonic() - asked > _ASK_SECONDS:
+                self.why, asked = ask(), time.monotonic()
+                if self.why:
+                    store.write_bytes(store.join(self.folder, REGROUP), self.why.encode())
             self._show()
         self._show()
         if failure:

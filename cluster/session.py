@@ -17,10 +17,11 @@ from cluster.metrics import Exported
 from cluster.watchdog import Watchdog
 from datasets import store
 from datasets.refusal import Refusal
-from trainers import checkpoint
 from trainers.recipe import Scale
 
-STOP = "stop"  # a file in the run folder: whoever writes it asks the run to save and end
+# Files in the run folder. Whoever writes the first asks the run to save and end;
+# the second is the driver's: its workers save and end, to start again as another group.
+STOP, REGROUP = "stop", "regroup"
 
 
 @dataclass
@@ -34,9 +35,6 @@ class Local:
     world: int = 1
     leads: bool = True
     signals: list[int] = field(default_factory=list)
-
-    def latest(self) -> str | None:
-        return checkpoint.latest(self.folder)
 
     def holds(self) -> bool:
         return True  # the lock is this very process's
@@ -83,16 +81,13 @@ class RayWorker:
         if self.dog:
             self.dog.close()
 
-    def latest(self) -> str | None:
-        return checkpoint.latest(self.folder)
-
     def holds(self) -> bool:
         # A killed driver's workers live on for seconds; whoever starts the run anew writes another token.
         return lock.token(self.folder) == self.token
 
     def should_stop(self) -> bool:
-        # The driver's wish arrives through the run folder, which every place can see. Asked about once a second.
-        return self.rank == 0 and store.exists(store.join(self.folder, STOP))
+        # Wishes arrive through the run folder, which every place can see. Asked about once a second.
+        return self.rank == 0 and not {STOP, REGROUP}.isdisjoint(store.names(self.folder))
 
     def show(self, rows: list[dict[str, Any]]) -> None:
         """To Prometheus; for people the driver follows metrics.jsonl."""

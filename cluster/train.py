@@ -15,7 +15,7 @@ from cluster import capacity, workers
 from cluster.doctor.admit import admit
 from cluster.environment import environment
 from cluster.lock import Lock
-from cluster.session import STOP, Local, choose_device, set_threads, stopping_on_signals
+from cluster.session import REGROUP, STOP, Local, choose_device, set_threads, stopping_on_signals
 from datasets import figures, order, pack, progress, store, stream
 from datasets.card import card, examples
 from datasets.order import Plan
@@ -87,7 +87,7 @@ def train(
         store.rename(folder, _free(f"{folder}.{time.strftime('%Y%m%d-%H%M%S')}"))
     with Lock(folder) as lock:
         store.sweep(folder)
-        store.remove(store.join(folder, STOP))
+        _forget_wishes(folder)
         # recipe.yaml is written last: until then a copy that was cut off is made again.
         if parent and not store.exists(store.join(folder, "recipe.yaml")):
             _inherit(parent, folder)
@@ -234,6 +234,9 @@ def _open_folder(
     parent: str | None,
 ) -> None:
     """Write what is known before the first step."""
+    if summary.read(folder).get("status") == "running":  # and yet we hold the lock
+        step = checkpoint.step_of(checkpoint.latest(folder))
+        summary.happened(folder, "interrupted", step=step, why="the launch before was killed")
     summary.amend(folder, status="running", place=says, data=digest, run=folder, parent=parent)
     env = json.dumps(environment(), indent=1).encode()
     for name, data in {**files, "env.json": env}.items():
@@ -278,10 +281,15 @@ def _drive(
         raise
     finally:
         bar.close()
-        store.remove(store.join(folder, STOP))
+        _forget_wishes(folder)
     chosen = checkpoint.best(folder)
     weights = f"{chosen.removeprefix(folder + '/')}/model.safetensors" if chosen else None
     summary.amend(folder, weights=weights, error=None)
+
+
+def _forget_wishes(folder: str) -> None:
+    for name in (STOP, REGROUP):
+        store.remove(store.join(folder, name))
 
 
 def _inherit(parent: str, folder: str) -> None:

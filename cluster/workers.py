@@ -16,7 +16,7 @@ from cluster import capacity, watchdog
 from cluster.connection import connected, on_cluster
 from cluster.follower import Follower
 from cluster.lock import Lock
-from cluster.session import STOP, RayWorker
+from cluster.session import REGROUP, STOP, RayWorker
 from datasets import store
 from datasets.refusal import Refusal
 from trainers import checkpoint, summary
@@ -54,11 +54,14 @@ def train(
     group = Group(recipe, folder, lock, bar, signals)
     wait = recipe.scale.wait_seconds
     with capacity.wanted(most, group.device):
-        while True:
-            size = capacity.awaited(fewest, most, group.device, seconds=wait, say=bar.say)
-            if group.ended(size, most):
+        while not group.stopping():
+            size = capacity.awaited(
+                fewest, most, group.device, seconds=wait, say=bar.say, stopping=group.stopping
+            )
+            if size and group.ended(size, most):
                 return
             wait = max(wait, RETURN_SECONDS)
+    group.stopped()
 
 
 class Group:
@@ -70,10 +73,19 @@ class Group:
         connected(1)
         self.recipe, self.folder, self.bar = recipe, folder, bar
         self.device = capacity.device_type(recipe.scale)
-        self.lock = lock
+        self.lock, self.signals = lock, signals
         self.follower = Follower(folder, bar, signals)
         self.deaths, self.reached = 0, checkpoint.latest(folder)
         self.stacks = {*watchdog.found(folder)}
+
+    def stopping(self) -> bool:
+        """Whether a person wishes the run to end, by a signal or the file: not forgotten between two groups."""
+        return bool(self.signals) or store.exists(store.join(self.folder, STOP))
+
+    def stopped(self) -> None:
+        """The run ends here while no group works."""
+        step = checkpoint.step_of(checkpoint.latest(self.folder))
+        summary.amend(self.folder, status="stopped", steps=step)
 
     def ended(self, size: int, most: int) -> bool:
         """Start `size` workers and follow them; whether the run is over, rather than to go on with another group."""
@@ -107,7 +119,7 @@ class Group:
             raise cause from None
         if error is None and (not why or summary.read(self.folder).get("status") == "finished"):
             return True
-        store.remove(store.join(self.folder, STOP))
+        store.remove(store.join(self.folder, REGROUP))
         if cause is not None:
             self._too_large(cause)
         elif why == LEAVING:

@@ -60,6 +60,9 @@ def _refusal(error: Exception, done: str, url: str) -> Refusal:
     number = getattr(error, "errno", None)
     if isinstance(error, FileNotFoundError) and done != "written":
         return Refusal("there is nothing here", path=url, remedy="check the spelling of the path")
+    if remote and isinstance(error, FileNotFoundError):  # objects need no folder
+        remedy = "create the bucket, or check its name"
+        return Refusal(f"cannot be {done}: there is no such bucket", path=url, remedy=remedy)
     if isinstance(error, PermissionError) or "credentials" in str(error).lower():
         remedy = _CREDENTIALS if remote else "check its owner and mode, or choose another folder"
         reason = f" ({error})" if remote else ""

@@ -16,12 +16,15 @@ if TYPE_CHECKING:
 
 BEGINNINGS = {"started", "resumed"}
 GOOD = {"finished", "stopped", "preempted", "resized"}  # after these nothing is done again
+LATER = "interrupted"  # found at the next launch: nobody knows when it happened
 WORDS = {
     "died": "a worker died",
     "hung": "a worker hung",
     "preempted": "a node was taken away",
     "resized": "more workers",
     "too_large": "out of memory",
+    "interrupted": "found interrupted",
+    "damaged": "a damaged checkpoint",
 }
 
 
@@ -87,9 +90,12 @@ def _draw(axes: Axes, found: Sequence[Event]) -> None:
         if event.name in BEGINNINGS:
             begun = event
             continue
+        if event.name == "damaged":
+            continue  # no end of anything: the sheet tells it
         if begun:
             across = [begun.seconds / factor, event.seconds / factor]
-            axes.plot(across, [begun.step, event.step], color=PALETTE[0])
+            line = ":" if event.name == LATER else "-"
+            axes.plot(across, [begun.step, event.step], line, color=PALETTE[0])
             begun = None
         good = event.name in GOOD
         colour, marker = (PALETTE[2], "o") if good else (PALETTE[1], "X")

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 # Before torch is imported by any test: its first thread pool is as large as this says.
 os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).resolve().parent.parent
+# Files of minutes, which wait more than they compute: begun first, so that no other process idles at the end.
+LONG = ("test_places.py", "test_submit.py", "test_nodes.py", "test_resume.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -406,6 +406,10 @@ def test_doctor_is_content_with_this_machine_and_not_with_a_bad_place(tmp_path: 
     here = {"versions", "device", "run folders", "cache", "shared memory", "network"}
     assert set(found) - {"gpu"} == here | {"model", "workers", "data", "memory"}
     assert not (tmp_path / "runs").exists(), "doctor leaves nothing behind"
+    said = cli("doctor", DIGITS, f"data.url={tmp_path}/none", "--json")
+    assert said.code == 2
+    wrong = [check for check in json.loads(said.out)["checks"] if not check["ok"]]
+    assert [check["name"] for check in wrong] == ["data"], "said once"
     said = cli("doctor", "--out", "/proc/nope", "--json")
     assert said.code == 2
     checks = {check["name"]: check for check in json.loads(said.out)["checks"]}

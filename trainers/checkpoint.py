@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -20,6 +21,12 @@ from datasets.refusal import Refusal
 
 _NAME = re.compile(r"^step-(\d{8,})$")
 MARKER = "complete.json"
+DAMAGED = "damaged.json"  # the marker of one that was found damaged: it counts no more
+CHUNK_BYTES = 2**23
+
+
+class Damaged(Refusal):
+    """A checkpoint whose bytes are not those that were written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +105,54 @@ def nearby(run: str, step: int) -> Path:
 
 def latest(run: str) -> str | None:
     """URL of the newest complete checkpoint of a run folder, whatever anything else remembers."""
-    for step in reversed(steps(run)):
-        url = folder(run, step)
-        if store.exists(store.join(url, MARKER)):
-            return url
-    return None
+    return next(_complete(run, steps(run)), None)
+
+
+def before(url: str) -> str | None:
+    """URL of the newest complete checkpoint of a run that is older than this one."""
+    run, _, name = url.rpartition("/checkpoints/")
+    return next(_complete(run, [step for step in steps(run) if step < step_of(name)]), None)
+
+
+def _complete(run: str, among: list[int]) -> Iterator[str]:
+    """The newest first."""
+    urls = (folder(run, step) for step in reversed(among))
+    return (url for url in urls if store.exists(store.join(url, MARKER)))
+
+
+def verify(url: str) -> None:
+    """Compare a complete checkpoint's files with what was written. Raises Damaged.
+
+    Of one in object storage this host then has a copy, so that nothing is fetched twice.
+    """
+    run, _, step = url.rpartition("/checkpoints/")
+    for name, written in _marker(url).items():
+        if not store.is_remote(url):
+            path = store.path_of(url) / name
+            found = checksum(path) if path.exists() else "none"
+            if found != written:
+                raise _changed(url, name, found, written)
+            continue
+        data = _file(url, name)
+        with suppress(OSError):
+            place = nearby(run, step_of(step))
+            place.mkdir(parents=True, exist_ok=True)
+            (place / name).write_bytes(data)
+
+
+def set_aside(url: str) -> None:
+    """A damaged checkpoint is complete no more; its files stay for who wants to look."""
+    store.remove(store.join(url, DAMAGED))
+    store.rename(store.join(url, MARKER), store.join(url, DAMAGED))
+
+
+def checksum(file: Path) -> str:
+    """The XXH3 digest of a file, in hex."""
+    found = xxhash.xxh3_64()
+    with file.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            found.update(chunk)
+    return found.hexdigest()
 
 
 def steps(run: str) -> list[int]:
@@ -253,10 +303,13 @@ def _file(url: str, name: str) -> bytes:
     written = _marker(url).get(name)
     if store.is_remote(url) and (copied := _copied(url, name, written)):
         return copied
-    data = store.read_bytes(store.join(url, name))
+    path = store.join(url, name)
+    if written is not None and not store.exists(path):
+        raise _changed(url, name, "none", written)
+    data = store.read_bytes(path)
     found = xxhash.xxh3_64_hexdigest(data)
     if found != written:
-        raise _damaged(url, name, f"checksum {found}, written as {written}")
+        raise _changed(url, name, found, written)
     return data
 
 
@@ -280,12 +333,15 @@ def _marker(url: str) -> dict[str, str]:
     return marker
 
 
-def _damaged(url: str, name: str, why: str) -> Refusal:
-    return Refusal(
+def _changed(url: str, name: str, found: str, written: str | None) -> Damaged:
+    return _damaged(url, name, f"checksum {found}, written as {written}")
+
+
+def _damaged(url: str, name: str, why: str) -> Damaged:
+    return Damaged(
         f"a damaged checkpoint: {why[:200]}",
         path=f"{url}/{name}",
-        remedy="copy it again, or name another; where its run is to go on, remove its folder and "
-        "it resumes from the one before",
+        remedy="copy it again, or name another; its run itself goes on from the one before, if there is one",
     )
 
 

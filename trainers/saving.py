@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-import xxhash
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -32,8 +31,6 @@ from trainers import checkpoint, ledger
 from trainers.checkpoint import MARKER, State
 
 logger = logging.getLogger(__name__)
-
-CHUNK_BYTES = 2**23
 
 Tensors = Mapping[str, Tensor]
 
@@ -155,15 +152,9 @@ def _written(folder: Path, found: Snapshot) -> bytes:
             path=str(folder.parent.parent),
             remedy="make room, or name another place with --out; the same command goes on from the last checkpoint",
         ) from error
-    return json.dumps({file.name: _checksum(file) for file in sorted(folder.iterdir())}).encode()
-
-
-def _checksum(file: Path) -> str:
-    found = xxhash.xxh3_64()
-    with file.open("rb") as stream:
-        while chunk := stream.read(CHUNK_BYTES):
-            found.update(chunk)
-    return found.hexdigest()
+    return json.dumps(
+        {file.name: checkpoint.checksum(file) for file in sorted(folder.iterdir())}
+    ).encode()
 
 
 def point(run: str, chosen: Mapping[str, Any]) -> None:

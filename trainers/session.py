@@ -17,10 +17,6 @@ class Session(Protocol):
     folder: str  # url of the run folder
     leads: bool  # the first process of its host
 
-    def latest(self) -> str | None:
-        """URL of the newest complete checkpoint of this run, or None."""
-        ...
-
     def holds(self) -> bool:
         """Whether this launch still holds the run folder: asked before each checkpoint, on rank 0."""
         ...

@@ -20,19 +20,22 @@ ROOMY = 0.9  # of a device's memory: the rest is its libraries'
 
 
 def checks(recipe: Recipe, device_bytes: Callable[[Place], int]) -> list[Check]:
-    """Model, workers, data and memory; `device_bytes` is what one worker has at the place."""
-    model = checked("model", lambda: _model(recipe))
+    """Data, model, workers and memory; `device_bytes` is what one worker has at the place."""
     try:
         place = choose_place(recipe)
     except Refusal as refusal:
+        model = checked("model", lambda: _model(recipe))
         return [model, Check("workers", "BAD", str(refusal))]
     where = "Ray" if place.ray else "this process"
-    return [
-        model,
-        Check("workers", "ok", f"{place.workers} on {place.device}, {where}"),
+    found = [
         checked("data", lambda: _data(recipe, place)),
+        checked("model", lambda: _model(recipe)),
+        Check("workers", "ok", f"{place.workers} on {place.device}, {where}"),
         checked("memory", lambda: _memory(recipe, place, device_bytes(place))),
     ]
+    # Without its data neither a model's input nor its memory is known: said once is enough.
+    firsts = {check.found: check for check in reversed(found)}
+    return [check for check in found if check.ok or firsts[check.found] is check]
 
 
 def sets(recipe: Recipe) -> tuple[Packed, ...]:

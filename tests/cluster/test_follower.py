@@ -1,12 +1,16 @@
 """What the driver reads of a run folder while a group writes, drops and writes anew."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from cluster import capacity
 from cluster.follower import Follower
+from cluster.session import REGROUP, STOP, RayWorker
 
 
 class Shown:
@@ -71,3 +75,47 @@ def test_a_file_that_a_restart_cut_and_wrote_on_is_read_anew(
     metrics.write_text("".join(map(line, rows)))
     follows.during(lambda: None, str)
     assert bar.steps == rows
+
+
+def waits_for(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_the_drivers_wish_and_a_persons_are_told_apart(tmp_path: Path) -> None:
+    stop, regroup = tmp_path / STOP, tmp_path / REGROUP
+    signals: list[int] = []
+    follows = Follower(str(tmp_path), Shown(), signals)  # type: ignore[arg-type]
+    follows.during(lambda: waits_for(regroup), lambda: "a node goes")
+    assert follows.why == "a node goes" and not stop.exists()
+
+    def work() -> None:
+        signals.append(15)
+        waits_for(stop)
+
+    follows.during(work, str)
+    assert follows.why == ""
+
+
+@pytest.mark.parametrize("name", [STOP, REGROUP])
+def test_rank_0_hears_either_wish(tmp_path: Path, name: str) -> None:
+    ranks = [
+        RayWorker(torch.device("cpu"), str(tmp_path), rank, 2, "token", leads=True)
+        for rank in (0, 1)
+    ]
+    assert not any(rank.should_stop() for rank in ranks)
+    (tmp_path / name).touch()
+    assert [rank.should_stop() for rank in ranks] == [True, False]
+
+
+def test_who_wishes_to_stop_does_not_wait_for_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(capacity, "on_cluster", lambda: True)
+    monkeypatch.setattr(capacity, "room", lambda device: 0)
+    wishes = iter([False, False, True])
+    said: list[str] = []
+    found = capacity.awaited(
+        1, 2, torch.device("cpu"), seconds=60, say=said.append, stopping=lambda: next(wishes)
+    )
+    assert found == 0

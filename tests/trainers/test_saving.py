@@ -94,6 +94,8 @@ def test_by_the_clock_none_is_begun_while_one_is_written(
     for _ in range(12):
         next(running)
     assert len(gate.begun) == 1
+    gate.opened.set()
+    running.close()
 
 
 def test_a_command_to_save_is_answered_when_it_is_complete(digits: Recipe, local: Places) -> None:
