@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 RECONNECTS = 30  # of a client that lost the cluster, a few seconds apart, without a new line
 PAUSE_SECONDS = 2.0
 SILENT_SECONDS = 15.0  # of a log, before the cluster is asked whether it is there
-STOP_SECONDS = 120.0
+STOP_SECONDS = 600  # that a job has to save and to write its report; Ray would kill it after 3
 READY_SECONDS = 60.0  # that a new cluster gets before it must take a job
 _ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 
@@ -61,7 +61,9 @@ class Jobs:
                 "submission_id": f"manta-{words[0]}-{time.strftime('%m%d-%H%M%S')}-{uuid.uuid4().hex[:4]}",
                 "runtime_env": {
                     "working_dir": str(archive),
-                    "env_vars": {**_commit(), **variables},
+                    "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
+                    | _commit()
+                    | dict(variables),
                 },
             }
             until = time.monotonic() + READY_SECONDS

@@ -139,6 +139,7 @@ def test_a_job_is_left_followed_again_and_stopped(
     run = Run.open(str(folder))
     assert run.summary["status"] == "stopped", "it was asked to end, not killed"
     assert run.summary["steps"] >= 19
+    assert (folder / "report.html").exists(), "it had time to write it"
     assert attached.code == 130 and "epoch 2/" in attached.out
 
 
