@@ -20,6 +20,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from cluster.metrics import GAUGES
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 DEPLOY = ROOT / "cluster" / "deploy"
 KUBERAY = yaml.safe_load(Path(__file__).with_name("kuberay.yaml").read_text())
@@ -267,3 +269,13 @@ def test_the_image_is_rootless_and_gets_what_runs() -> None:
         "tests",
         "benchmarks",
     } <= named
+
+
+def test_the_dashboard_asks_for_what_runs_export() -> None:
+    board = json.loads((DEPLOY / "grafana.json").read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    names = [re.fullmatch(r'ray_manta_(\w+)\{run=~"\$run"\}', each) for each in asked]
+    assert {name[1] for name in names if name} == {*GAUGES} and all(names)
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    known = {variable["name"] for variable in board["templating"]["list"]}
+    assert {*re.findall(r"\$\{?(\w+)", json.dumps(board))} <= known
