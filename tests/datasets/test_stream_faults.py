@@ -86,12 +86,18 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     monkeypatch.setenv("TMPDIR", str(folder))
-    threads = set(threading.enumerate())
+    threads, shared = set(threading.enumerate()), shared_memory()
     yield
     left = set(threading.enumerate()) - threads
     assert not [thread for thread in left if thread.name.startswith(("decode", "fetch"))]
-    assert "/dev/shm/" not in Path("/proc/self/maps").read_text()
+    assert shared_memory() <= shared, "what another test's Ray maps is none of ours"
     assert not [*folder.iterdir()]
+
+
+def shared_memory() -> set[str]:
+    """Names of the shared memory that this process maps."""
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    return {line.partition("/dev/shm/")[2] for line in lines if "/dev/shm/" in line}
 
 
 def batches(
