@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from trainers.recipe import Scale
 # Files in the run folder. Whoever writes the first asks the run to save and end;
 # the second is the driver's: its workers save and end, to start again as another group.
 STOP, REGROUP = "stop", "regroup"
+LOOK_SECONDS = 1.0
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Local:
     rank: int = 0
     world: int = 1
     leads: bool = True
+    opens_test: bool = True
     signals: list[int] = field(default_factory=list)
 
     def holds(self) -> bool:
@@ -47,6 +50,30 @@ class Local:
 
 
 @dataclass
+class TrialProcess(Local):
+    """A process in which one trial of a search after the other is advanced, each a run of its own."""
+
+    opens_test: bool = False
+    dog: Watchdog | None = None
+    _asked: float = 0.0
+
+    def alive(self) -> None:
+        if self.dog:
+            self.dog.alive()
+
+    def should_stop(self) -> bool:
+        """Wishes arrive through the run folder; it is looked into once a second."""
+        if time.monotonic() - self._asked < LOOK_SECONDS:
+            return False
+        self._asked = time.monotonic()
+        return store.exists(store.join(self.folder, STOP))
+
+    def close(self) -> None:
+        if self.dog:
+            self.dog.close()
+
+
+@dataclass
 class RayWorker:
     """One worker of a Ray Train group; made inside it."""
 
@@ -56,11 +83,12 @@ class RayWorker:
     world: int
     token: str
     leads: bool
+    opens_test: bool = True
     dog: Watchdog | None = None
     exported: Exported | None = None
 
     @classmethod
-    def here(cls, folder: str, scale: Scale, token: str) -> RayWorker:
+    def here(cls, folder: str, scale: Scale, token: str, *, opens_test: bool = True) -> RayWorker:
         import ray.train
         import ray.train.torch
 
@@ -70,7 +98,7 @@ class RayWorker:
         rank, world = context.get_world_rank(), context.get_world_size()
         dog = Watchdog(folder, rank, scale.hang_seconds) if scale.hang_seconds else None
         leads = context.get_local_rank() == 0
-        return cls(device, folder, rank, world, token, leads, dog)
+        return cls(device, folder, rank, world, token, leads, opens_test, dog)
 
     def alive(self) -> None:
         if self.dog:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -11,20 +10,17 @@ from typing import Any
 
 import torch
 
-from cluster import capacity, workers
+from cluster import capacity, opening, workers
 from cluster.doctor.admit import admit
 from cluster.environment import environment
 from cluster.lock import Lock
 from cluster.session import REGROUP, STOP, Local, choose_device, set_threads, stopping_on_signals
-from datasets import figures, order, pack, progress, store, stream
-from datasets.card import card, examples
+from datasets import progress, store
 from datasets.order import Plan
 from datasets.packed import leaks
 from datasets.refusal import Refusal
-from datasets.shards import Dataset
-from trainers import build, checkpoint, feed, resume, shown, summary
-from trainers.build import Shape
-from trainers.describe import describe, loading_lines, preview
+from trainers import checkpoint, feed, summary
+from trainers.describe import preview
 from trainers.devices import uses_bf16
 from trainers.engine import fit
 from trainers.progress import Bar
@@ -61,14 +57,14 @@ def train(
     """Run a recipe to its end (or to a signal); the url of its run folder."""
     preview(recipe)
     place = choose_place(recipe)
-    recipe = _resolved(recipe)
+    recipe = opening.resolved(recipe)
     dataset = feed.dataset(recipe.data, shown=progress.silent if quiet else progress.shown)
     leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
-    plans = plans_of(recipe, dataset, place.workers)
+    plans = opening.plans_of(recipe, dataset, place.workers)
     digest = dataset.manifest.digest
     folder = run_folder(recipe, digest, out)
     if parent and parent.rpartition("/")[0] == folder.rpartition("/")[0]:
-        own = _resolved(Recipe.load(store.join(parent, "recipe.yaml")))
+        own = opening.resolved(Recipe.load(store.join(parent, "recipe.yaml")))
         if own.identity(digest) == recipe.identity(digest):
             folder, parent = parent, None  # the run itself, whatever its folder is called now
     if summary.read(folder).get("status") == "finished" and not fresh:
@@ -78,7 +74,7 @@ def train(
         _say(quiet, f"{folder} is finished ({where}{many}); --fresh starts it anew")
         return folder
     # What can be refused is refused before the folder is there.
-    files = _foreknown(recipe, dataset, plans, folder, parent)
+    files = opening.foreknown(recipe, dataset, plans, folder, parent)
     if place.ray:
         admit(folder.rpartition("/")[0])
     if fresh and store.exists(store.join(folder, "recipe.yaml")):
@@ -90,7 +86,7 @@ def train(
         _forget_wishes(folder)
         # recipe.yaml is written last: until then a copy that was cut off is made again.
         if parent and not store.exists(store.join(folder, "recipe.yaml")):
-            _inherit(parent, folder)
+            opening.inherit(parent, folder)
         steps = sum(length(p, q)[1] for p, q in zip(recipe.phases, plans, strict=True))
         says = place.says(recipe, steps)
         group = (
@@ -102,9 +98,9 @@ def train(
             f"global batch {recipe.data.batch}, {steps} steps -> {folder}",
         )
         _warn(folder, quiet)
-        _open_folder(folder, recipe, digest, files, says, parent)
+        opening.open_folder(folder, recipe, digest, files, says, parent)
         _drive(recipe, folder, place, plans, steps, quiet, lock)
-        _draw_examples(folder, dataset)
+        opening.draw_examples(folder, dataset)
     return folder
 
 
@@ -143,106 +139,6 @@ def run_folder(recipe: Recipe, digest: str, out: str | None) -> str:
     if not store.is_remote(out):
         out = os.path.abspath(store.path_of(out).expanduser())
     return store.join(out, f"{recipe.name}-{recipe.identity(digest)}")
-
-
-def _resolved(recipe: Recipe) -> Recipe:
-    """Relative paths made absolute on the driver: workers have other working directories."""
-    paths = {"data.url": recipe.data.url}
-    paths |= {f"data.mixture.{n}.url": one.url for n, one in enumerate(recipe.data.mixture or ())}
-    paths |= {f"phases.{index}.init": phase.init for index, phase in enumerate(recipe.phases)}
-    changes = {
-        path: str(store.path_of(url).expanduser().absolute())
-        for path, url in paths.items()
-        if url is not None and not store.is_remote(url)
-    }
-    sources = {"data.source": recipe.data.source}
-    sources |= {
-        f"data.mixture.{n}.source": one.source for n, one in enumerate(recipe.data.mixture or ())
-    }
-    for place, source in sources.items():
-        given = source.arguments if source else {}
-        absolute = pack.everywhere(given)
-        changes |= {
-            f"{place}.{name}": absolute[name] for name in given if absolute[name] != given[name]
-        }
-    return recipe.override(changes) if changes else recipe
-
-
-def plans_of(recipe: Recipe, dataset: Dataset, world: int) -> list[Plan]:
-    """The order of every phase; refuses more workers than lanes, or lanes than the cache can serve, before any is started."""
-    samplers = feed.samplers(recipe, dataset)
-    for sampler in samplers:
-        order.slots(sampler.plan, 0, world)
-        stream.check_lanes(dataset, "train", sampler)
-    return [sampler.plan for sampler in samplers]
-
-
-def _foreknown(
-    recipe: Recipe, dataset: Dataset, plans: list[Plan], folder: str, parent: str | None
-) -> dict[str, bytes]:
-    """Files that tell of the model and the data; a `Refusal` where they do not fit each other."""
-    shape = build.shape(recipe, dataset.manifest)
-    for index in range(len(recipe.phases)):
-        feed.mixing(recipe, index, shape)
-    described = describe(recipe, shape)
-    shown.check(recipe, dataset.manifest, shape)
-    weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
-    described["load"] = loading_lines(recipe, shape, weights)
-    _check_weights(recipe, shape, plans, dataset.manifest.digest, parent)
-    kept, splits = recipe.keep.metric, dataset.manifest.splits
-    if kept and not ("val" in splits and splits["val"].rows):
-        raise Refusal(
-            "the data have no validation split to measure this on",
-            path="keep.metric",
-            value=kept,
-            remedy="set data.splits.val above 0, or keep.metric=null to keep the last checkpoint",
-        )
-    return {
-        "model.json": json.dumps(described, indent=1).encode(),
-        "data.json": json.dumps(card(dataset), indent=1).encode(),
-    }
-
-
-def _check_weights(
-    recipe: Recipe, shape: Shape, plans: list[Plan], digest: str, parent: str | None
-) -> None:
-    """Checkpoints that the run starts from hold this model's weights, and a place that it has too."""
-    urls = [checkpoint.chosen(phase.init) for phase in recipe.phases if phase.init]
-    if parent and (found := checkpoint.latest(parent)):
-        urls.append(found)
-        checkpoint.read_state(found).under(resume.beginning(recipe, plans, digest))
-    if urls:
-        network = preview(recipe, shape)
-        for url in urls:
-            checkpoint.fitting(url, network)
-
-
-def _draw_examples(folder: str, dataset: Dataset) -> None:
-    """A sheet of training pictures for the report: drawn at the end, so that no step waits for it."""
-    sheet = examples(dataset)
-    if sheet:
-        picture = figures.png(sheet, dpi=110)
-        store.write_bytes(store.join(folder, "figures", "data_examples.png"), picture)
-
-
-def _open_folder(
-    folder: str,
-    recipe: Recipe,
-    digest: str,
-    files: dict[str, bytes],
-    says: dict[str, Any],
-    parent: str | None,
-) -> None:
-    """Write what is known before the first step."""
-    if summary.read(folder).get("status") == "running":  # and yet we hold the lock
-        step = checkpoint.step_of(checkpoint.latest(folder))
-        summary.happened(folder, "interrupted", step=step, why="the launch before was killed")
-    summary.amend(folder, status="running", place=says, data=digest, run=folder, parent=parent)
-    env = json.dumps(environment(), indent=1).encode()
-    for name, data in {**files, "env.json": env}.items():
-        store.write_bytes(store.join(folder, name), data)
-    # Last: a folder with a recipe is a run.
-    store.write_bytes(store.join(folder, "recipe.yaml"), recipe.yaml().encode())
 
 
 def _drive(
@@ -290,29 +186,6 @@ def _drive(
 def _forget_wishes(folder: str) -> None:
     for name in (STOP, REGROUP):
         store.remove(store.join(folder, name))
-
-
-def _inherit(parent: str, folder: str) -> None:
-    """A child run goes on from its parent's newest checkpoint and keeps its metrics and its best checkpoint."""
-    newest = checkpoint.latest(parent)
-    if newest is None:
-        raise Refusal("the parent run has no checkpoint", path=parent, remedy="train it first")
-    for name in (
-        "metrics.jsonl",
-        "checkpoints/best.json",
-    ):
-        if store.exists(store.join(parent, name)):
-            data = store.read_bytes(store.join(parent, name))
-            store.write_bytes(store.join(folder, name), data)
-    # The newest last: a copy that was cut off goes on from the best one.
-    for url in dict.fromkeys([checkpoint.best(parent) or newest, newest]):
-        _copy_checkpoint(url, store.join(folder, "checkpoints", url.rsplit("/", 1)[-1]))
-
-
-def _copy_checkpoint(url: str, target: str) -> None:
-    marker = "complete.json"
-    for name in [*(n for n in store.names(url) if n != marker), marker]:
-        store.write_bytes(store.join(target, name), store.read_bytes(store.join(url, name)))
 
 
 def _warn(folder: str, quiet: bool) -> None:

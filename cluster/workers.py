@@ -44,6 +44,7 @@ def train(
     lock: Lock,
     bar: Bar,
     signals: list[int],
+    opens_test: bool = True,
 ) -> None:
     """Drive a run on Ray workers, as many as there is room for, to its end.
 
@@ -51,7 +52,7 @@ def train(
     checkpoint of its folder; an exception in our code or the user's is raised at once, since it would only come again.
     Before a node goes that has been given notice, and to take in new ones, the group saves, ends and starts again.
     """
-    group = Group(recipe, folder, lock, bar, signals)
+    group = Group(recipe, folder, lock, bar, signals, opens_test=opens_test)
     wait = recipe.scale.wait_seconds
     with capacity.wanted(most, group.device):
         while not group.stopping():
@@ -68,12 +69,19 @@ class Group:
     """The workers of a run, over all the times that they are started."""
 
     def __init__(
-        self, recipe: Recipe, folder: str, lock: Lock, bar: Bar, signals: list[int]
+        self,
+        recipe: Recipe,
+        folder: str,
+        lock: Lock,
+        bar: Bar,
+        signals: list[int],
+        *,
+        opens_test: bool,
     ) -> None:
         connected(1)
         self.recipe, self.folder, self.bar = recipe, folder, bar
         self.device = capacity.device_type(recipe.scale)
-        self.lock, self.signals = lock, signals
+        self.lock, self.signals, self.opens_test = lock, signals, opens_test
         self.follower = Follower(folder, bar, signals)
         self.deaths, self.reached = 0, checkpoint.latest(folder)
         self.stacks = {*watchdog.found(folder)}
@@ -187,6 +195,7 @@ class Group:
                 train_loop_config={
                     "recipe": self.recipe.plain(),
                     "folder": self.folder,
+                    "opens_test": self.opens_test,
                     "token": self.lock.renew(),  # of this group: one that is cut off may still work
                 },
                 torch_config=Wired(backend="nccl" if cuda else "gloo", timeout_s=1800),
@@ -217,7 +226,9 @@ def worker(config: dict[str, Any]) -> None:
     import ray.train
 
     recipe = Recipe.check(config["recipe"])
-    session = RayWorker.here(config["folder"], recipe.scale, config["token"])
+    session = RayWorker.here(
+        config["folder"], recipe.scale, config["token"], opens_test=config["opens_test"]
+    )
     try:
         for report in fit(recipe, session):
             session.alive()

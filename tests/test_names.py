@@ -79,3 +79,4 @@ def test_ray_is_imported_by_cluster_and_search_alone() -> None:
     # pack.py may spread work over a cluster, inside a function.
     assert not [p for p in outside if p.relative_to(ROOT).as_posix() != "datasets/pack.py"]
     assert not [p for p in [ROOT / "launch.py", *files("verbs")] if "ray" in imports(p)]
+    assert not [p for p in files("search") if "ray.train" in p.read_text()], "it is cluster's"

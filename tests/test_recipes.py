@@ -23,8 +23,9 @@ def test_recipe_is_a_lab_note_and_round_trips(path: Path) -> None:
     schema, what, *_ = text.splitlines()
     assert schema == "# yaml-language-server: $schema=../docs/recipe.schema.json"
     assert what.startswith("# ")
-    assert f"python launch.py train recipes/{path.name}" in text
     recipe = Recipe.load(str(path))
+    verb = "search" if recipe.search else "train"
+    assert f"python launch.py {verb} recipes/{path.name}" in text
     assert recipe.name == path.stem
     assert Recipe.check(yaml.safe_load(recipe.yaml())) == recipe
 

@@ -159,8 +159,9 @@ class Training:
         best = self.choice.best
         if best and best.step != self.step:
             final.load_best(self.session.folder, best, stage, self.model)
+        splits = ("val", "test") if self.session.opens_test else ("val",)
         scores = final.final_scores(
-            self.evaluation, stage, self.track, self.session.folder, self.step
+            self.evaluation, stage, self.track, self.session.folder, self.step, splits
         )
         self.meter.flush(stop=False, save=False)  # what the final scores' rows had to be fetched
         self._summarise("finished", scores)

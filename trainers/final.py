@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import nn
@@ -23,13 +24,18 @@ def load_best(folder: str, best: Score, stage: Stage, model: nn.Module) -> None:
 
 
 def final_scores(
-    judge: Evaluation, stage: Stage, track: Track | None, folder: str, step: int
+    judge: Evaluation,
+    stage: Stage,
+    track: Track | None,
+    folder: str,
+    step: int,
+    splits: Sequence[str],
 ) -> dict[str, float]:
     """Scores, tables, figures and predictions of what is loaded; the test split is opened here and nowhere else."""
     recipe = judge.recipe
     scores: dict[str, float] = {}
     predictions = {}
-    for split in ("val", "test"):
+    for split in splits:
         keys = [k for k, e in recipe.evals.items() if split == "test" or e.on == "val"]
         if not keys or not judge.has(split):
             continue

@@ -146,6 +146,18 @@ class SchedulePart(Part):
     room = "schedules"
 
 
+class SamplerPart(Part):
+    """A function of search/tune/samplers.py."""
+
+    room = "samplers"
+
+
+class SchedulerPart(Part):
+    """A function of search/tune/schedulers.py."""
+
+    room = "schedulers"
+
+
 class FramePart(Part):
     """A function of datasets/frames.py."""
 

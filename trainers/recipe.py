@@ -26,7 +26,7 @@ from pydantic import (
 from datasets import store
 from datasets.ranges import Rate, Share
 from datasets.refusal import Refusal, nearest
-from trainers import rooms
+from trainers import rooms, searching
 from trainers.data import Data, PhaseData
 from trainers.grammar import DEVICE, NAME, ORIGINS, SCORE, assign, change, pairs, read_yaml, refusal
 from trainers.part import (
@@ -36,6 +36,7 @@ from trainers.part import (
     SchedulePart,
     TaskPart,
 )
+from trainers.searching import Search
 
 
 def _group(value: int | str) -> int | str:
@@ -212,6 +213,7 @@ class Recipe(Frozen):
     keep: Keep = Keep()
     scale: Scale = Scale()
     log: Log = Log()
+    search: Search | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -260,6 +262,8 @@ class Recipe(Frozen):
             except ValidationError as error:
                 raise refusal(error, Data, f"phases.{index}.data") from None
         recipe._check_scores()
+        if recipe.search:
+            searching.check(recipe)
         return recipe
 
     def override(self, *changes: str | Mapping[str, Any], **named: Any) -> Recipe:
@@ -300,7 +304,7 @@ class Recipe(Frozen):
     def identity(self, digest: str) -> str:
         """Eight hex digits: equal for runs that learn the same thing from the same data."""
         tree = self.plain()
-        for key in ("name", "rows", "scale", "evals", "log"):
+        for key in ("name", "rows", "scale", "evals", "log", "search"):
             del tree[key]
         for key in ("every_steps", "every_seconds", "last", "best"):
             del tree["keep"][key]
@@ -309,6 +313,14 @@ class Recipe(Frozen):
         # What is left out is left out, or every new key would make every old run another one.
         text = json.dumps({**_told(tree), "digest": digest}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def scores(self) -> set[str]:
+        """What its evaluators give: `val/accuracy`, ..."""
+        known = set()
+        for key, evaluator in self.evals.items():
+            constants = rooms.door("evals", evaluator.name, f"evals.{key}").constants
+            known |= {f"{evaluator.on}/{score}" for score in constants.get("SCORES", ())}
+        return known
 
     def _default_lanes(self) -> bool:
         return self.data.lanes == min(self.data.batch, 64)
@@ -323,10 +335,7 @@ class Recipe(Frozen):
                     remedy="set keep.metric",
                 )
             return
-        known = set()
-        for key, evaluator in self.evals.items():
-            constants = rooms.door("evals", evaluator.name, f"evals.{key}").constants
-            known |= {f"{evaluator.on}/{score}" for score in constants.get("SCORES", ())}
+        known = self.scores()
         if self.keep.metric not in known:
             raise Refusal(
                 f"no evaluator gives '{self.keep.metric}'",

@@ -16,6 +16,7 @@ class Session(Protocol):
     device: torch.device
     folder: str  # url of the run folder
     leads: bool  # the first process of its host
+    opens_test: bool  # whether the end of the run may look at the test split: a trial's may not
 
     def holds(self) -> bool:
         """Whether this launch still holds the run folder: asked before each checkpoint, on rank 0."""

@@ -15,7 +15,7 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="recipes, models, tasks, evals, optimizers, schedules, sources, frames, transforms, orders, noises or mixers"
+            help="recipes, models, tasks, evals, optimizers, schedules, sources, frames, transforms, orders, noises, mixers, samplers or schedulers"
         ),
     ] = None,
     schema: Annotated[

@@ -8,7 +8,8 @@ from cluster.describe import describe, shape_of
 from cluster.doctor.check import Check, Finding, checked
 from cluster.doctor.machine import GIB
 from cluster.doctor.storage import Packed
-from cluster.train import Place, choose_place, plans_of
+from cluster.opening import plans_of
+from cluster.train import Place, choose_place
 from datasets import progress, store
 from datasets.packed import leaks
 from datasets.refusal import Refusal

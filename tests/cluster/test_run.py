@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, log_loss
 
-from cluster import train
+from cluster import opening
 from cluster.evaluate import evaluate
 from cluster.run import Run, run
 from datasets import store
@@ -332,9 +332,9 @@ def test_workers_are_told_where_a_relative_source_lies(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = Recipe.load(str(ROOT / "recipes" / "digits.yaml"))
-    alone = train._resolved(recipe.override("data.source=imagefolder:photos")).data.source
+    alone = opening.resolved(recipe.override("data.source=imagefolder:photos")).data.source
     mixed = recipe.override("data.mixture=[{source: 'imagefolder:a'}, {source: digits}]")
-    several = train._resolved(mixed).data.mixture
+    several = opening.resolved(mixed).data.mixture
     assert alone and alone.arguments == {"path": str(tmp_path / "photos")}
     assert several and several[0].source and several[1].source
     assert several[0].source.arguments == {"path": str(tmp_path / "a")}

@@ -19,8 +19,9 @@ import pytest
 import torch
 import yaml
 
+from cluster.opening import plans_of
 from cluster.session import Local
-from cluster.train import choose_place, plans_of
+from cluster.train import choose_place
 from datasets.refusal import Refusal
 from trainers import build, feed, rooms
 from trainers.describe import describe, preview

@@ -1,0 +1,171 @@
+"""A trial of a search: an ordinary run, advanced from one evaluation to the next, which never opens the test split."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cluster import opening, workers
+from cluster.lock import Lock
+from cluster.session import STOP, TrialProcess, choose_device
+from cluster.train import Place, choose_place
+from cluster.watchdog import Watchdog
+from datasets import store
+from datasets.packed import leaks
+from datasets.refusal import Refusal
+from trainers import checkpoint, feed, summary
+from trainers.describe import preview
+from trainers.engine import Reports, fit
+from trainers.progress import Bar
+from trainers.recipe import Recipe
+from trainers.stage import length
+
+Row = Mapping[str, Any]
+
+
+class Judged(NamedTuple):
+    """An evaluation: its number in the run, counted from 1, over interruptions; its scores."""
+
+    number: int
+    step: int
+    scores: Mapping[str, float]
+
+
+class Trial:
+    """A run at `folder`, begun or gone on with; `advance` until it gives None, then `close`."""
+
+    def __init__(self, recipe: Recipe, folder: str) -> None:
+        """Raises Refusal where the recipe cannot be run."""
+        self.recipe, self.folder = opening.resolved(recipe), folder
+        self.earlier: tuple[float, ...] = ()  # kept scores of evaluations before this start
+        self.lock = Lock(folder).__enter__()
+        try:
+            self._source = self._opened()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def status(self) -> str:
+        """running, finished, stopped or failed."""
+        return str(summary.read(self.folder).get("status", "running"))
+
+    def advance(self) -> Judged | None:
+        """Work until the next evaluation; None when the run is over, or was asked to stop."""
+        return next(self._source, None)
+
+    def close(self, status: str | None = None, why: str = "") -> None:
+        """Let go of it where it stands; `status` is written down where it had not ended."""
+        if status and self.status == "running":
+            summary.amend(self.folder, status=status, error=why or None)
+        source = getattr(self, "_source", None)
+        if source:
+            source.close()
+        store.remove(store.join(self.folder, STOP))
+        self.lock.__exit__(None, None, None)
+
+    def _opened(self) -> Iterator[Judged]:
+        """Everything that a run's folder has, then the source of its evaluations."""
+        recipe, folder = self.recipe, self.folder
+        if self.status == "finished":
+            return iter(())
+        preview(recipe)
+        place = choose_place(recipe)
+        dataset = feed.dataset(recipe.data)
+        leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
+        plans = opening.plans_of(recipe, dataset, place.workers)
+        files = opening.foreknown(recipe, dataset, plans, folder, None)
+        steps = sum(length(p, q)[1] for p, q in zip(recipe.phases, plans, strict=True))
+        store.sweep(folder)
+        store.remove(store.join(folder, STOP))
+        says = place.says(recipe, steps)
+        opening.open_folder(folder, recipe, dataset.manifest.digest, files, says, None)
+        if latest := checkpoint.latest(folder):
+            self.earlier = tuple(score for *_, score in checkpoint.read_state(latest).scores)
+        if place.ray:
+            return _of_a_group(recipe, folder, place, self.lock, len(self.earlier))
+        return _alone(recipe, folder, len(self.earlier))
+
+
+def _alone(recipe: Recipe, folder: str, judged: int) -> Iterator[Judged]:
+    """The run in this process."""
+    patience = recipe.scale.hang_seconds
+    dog = Watchdog(folder, 0, patience) if patience else None
+    session = TrialProcess(choose_device(recipe.scale), folder, dog=dog)
+    reports: Reports = fit(recipe, session)
+    try:
+        for report in reports:
+            session.alive()
+            if report.scores and summary.read(folder)["status"] == "running":
+                judged += 1
+                yield Judged(judged, report.step, report.scores)
+    finally:
+        reports.close()
+        session.close()
+
+
+class _Told(Bar):
+    """What a group writes, as evaluations."""
+
+    def __init__(self) -> None:
+        super().__init__(steps=0, epochs=[], quiet=True)
+        self.rows: queue.Queue[Row | None] = queue.Queue()
+
+    def show(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            if row["split"] == "val":
+                self.rows.put(row)
+
+    def say(self, text: str) -> None:
+        """The run's events tell it."""
+
+
+def _of_a_group(
+    recipe: Recipe, folder: str, place: Place, lock: Lock, judged: int
+) -> Iterator[Judged]:
+    """The run on Ray workers, driven by a thread of this process."""
+    told, signals, failure = _Told(), list[int](), list[BaseException]()
+
+    def drive() -> None:
+        try:
+            workers.train(
+                recipe,
+                folder,
+                place.fewest,
+                place.workers,
+                lock=lock,
+                bar=told,
+                signals=signals,
+                opens_test=False,
+            )
+        except BaseException as error:  # noqa: BLE001  raised again by the one who waits
+            failure.append(error)
+        finally:
+            told.rows.put(None)
+
+    thread = threading.Thread(target=drive, name="trial", daemon=True)
+    thread.start()
+    seen = -1
+    try:
+        while row := told.rows.get():
+            if row["step"] <= seen:
+                continue  # done again after a restart
+            seen, judged = int(row["step"]), judged + 1
+            scores = {key: value for key, value in row.items() if key.startswith("val/")}
+            yield Judged(judged, seen, scores)
+    finally:
+        if thread.is_alive():
+            signals.append(0)  # as a person would: save and end
+            thread.join()
+    if failure:
+        raise failure[0]
+
+
+def failed(folder: str, error: BaseException) -> str:
+    """Write down why a trial ended; in a line."""
+    why = f"{type(error).__name__}: {error}" if not isinstance(error, Refusal) else str(error)
+    why = " ".join(why.split())[:500]
+    summary.amend(folder, status="failed", error=why)
+    return why

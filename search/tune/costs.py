@@ -1,0 +1,35 @@
+"""What a model costs, as objectives beside its scores: weights, multiply-adds, the time of one picture."""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+from cluster.run import Run
+from cluster.session import choose_device
+
+WARM_UP, ROUNDS = 3, 15
+
+
+def of(run: Run, name: str) -> float:
+    """`parameters`, `multiply_adds` (of one row), or `latency`: seconds of a forward pass of one row, here, the median."""
+    if name == "latency":
+        return _latency(run)
+    return float(run.json("model.json")[name])
+
+
+def _latency(run: Run) -> float:
+    import torch
+
+    device = choose_device(run.recipe.scale)
+    saved = run.best
+    model, row = saved.model().to(device), saved.shape.example(1, "cpu").to(device)
+    times = []
+    with torch.inference_mode():
+        for _ in range(WARM_UP + ROUNDS):
+            begun = time.perf_counter()
+            model(row)
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            times.append(time.perf_counter() - begun)
+    return statistics.median(times[WARM_UP:])

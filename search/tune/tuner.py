@@ -1,0 +1,229 @@
+"""Ray Tune, told what to run and when to end it; it keeps nothing that anybody needs again."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cluster import capacity
+from cluster.connection import connected
+from cluster.session import STOP
+from datasets import store
+from search.tune.folder import Folder
+from search.tune.records import Asked, Records
+from trainers.recipe import Recipe
+from trainers.searching import COSTS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MOST_DEATHS = 3  # of a trial's process, before the trial fails
+POLL_SECONDS = 1.0
+_SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run folders have all of it
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # a search is rebuilt from its own records
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a result that ends a trial has no value
+    "TUNE_RESULT_DELIM": "/",
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A trial that is over, for who watches."""
+
+    number: int
+    how: str  # finished, pruned, failed
+    changes: dict[str, Any]
+    values: Sequence[float]
+    why: str = ""
+    seconds: float = 0.0
+
+
+class Desk:
+    """Hands out trials and takes their results: what Tune's searcher and scheduler ask.
+
+    `enough` says whether no more are to be begun, `wish` what a person wishes (pause, stop, cancel).
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        recipe: Recipe,
+        records: Records,
+        *,
+        enough: Callable[[], bool],
+        say: Callable[[Ended], None],
+    ) -> None:
+        assert recipe.search
+        self.folder, self.base, self.records = folder, recipe.override({"search": None}), records
+        self.goals = recipe.search.goals(recipe)
+        self.seeds = recipe.search.seeds
+        self.enough, self.say = enough, say
+        self.wish: str | None = None
+        self.left = records.unfinished()
+        self.live: dict[str, Asked] = {}
+        self._pruned: set[str] = set()
+
+    def next(self, id: str) -> dict[str, Any] | None:
+        """What the trial with Tune's `id` runs; None when there are no more."""
+        while not (self.wish or (not self.left and self.enough())):
+            asked = self.left.pop(0) if self.left else self.records.ask()
+            try:
+                runs = self._runs(asked)
+            except ValueError as refusal:  # a combination that the recipe does not take
+                self.records.fail(asked.number, str(refusal))
+                self.say(Ended(asked.number, "failed", asked.changes, (), str(refusal)))
+                continue
+            self.live[id] = asked
+            goals = [goal.model_dump() for goal in self.goals]
+            return {"trial": json.dumps({"runs": runs, "goals": goals})}
+        return None
+
+    def judge(self, id: str, result: dict[str, Any]) -> bool:
+        """Whether to end the trial after this evaluation."""
+        asked = self.live.get(id)
+        if asked is None or "judged" not in result or result["value"] is None:
+            return False
+        if len(self.goals) > 1:
+            return False  # which of several goals should count, nobody has said
+        ends = self.records.report(asked.number, int(result["judged"]), float(result["value"]))
+        if ends:
+            self._pruned.add(id)
+        return ends
+
+    def over(self, id: str, result: dict[str, Any] | None, died: bool) -> None:
+        """A trial has ended, in whatever way."""
+        asked = self.live.pop(id, None)
+        if asked is None:
+            return
+        found = result or {}
+        number, seconds = asked.number, float(found.get("seconds", 0.0))
+        if died:
+            why = f"its process died {MOST_DEATHS + 1} times"
+            self.records.fail(number, why)
+            self.say(Ended(number, "failed", asked.changes, (), why))
+        elif id in self._pruned:
+            self.records.prune(number)
+            self.say(Ended(number, "pruned", asked.changes, [found["value"]], "", seconds))
+        elif found.get("ended") == "finished":
+            values = [float(value) for value in found["values"]]
+            self.records.complete(number, values)
+            self.say(Ended(number, "finished", asked.changes, values, "", seconds))
+        elif found.get("ended") == "failed":
+            self.records.fail(number, found["why"])
+            self.say(Ended(number, "failed", asked.changes, (), found["why"], seconds))
+        elif self.wish == "cancel":
+            self.records.fail(number, "cancelled")
+        # Else it was paused, and stays running as far as the records know.
+
+    def stop_runs(self) -> None:
+        """Ask the trials that run to save and end."""
+        for asked in [*self.live.values()]:
+            for seed in range(self.seeds):
+                folder = self.folder.trial(asked.number, seed)
+                if store.exists(store.join(folder, "recipe.yaml")):
+                    store.write_bytes(store.join(folder, STOP), b"")
+
+    def _runs(self, asked: Asked) -> list[dict[str, Any]]:
+        kept = next(goal for goal in self.goals if goal.metric not in COSTS)
+        recipe = self.base.override(
+            asked.changes, {"keep.metric": kept.metric, "keep.mode": kept.mode}
+        )
+        return [
+            {
+                "recipe": recipe.override({"seed": recipe.seed + seed}).plain(),
+                "folder": self.folder.trial(asked.number, seed),
+            }
+            for seed in range(self.seeds)
+        ]
+
+
+def run(desk: Desk, recipe: Recipe, *, wish: Callable[[], str | None]) -> None:
+    """Run trials until the desk has no more; `wish` is asked once a second."""
+    os.environ.update({key: os.environ.get(key, value) for key, value in _SETTINGS.items()})
+    connected(1)
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # each failure is a line of ours
+    from ray import tune
+
+    from search.tune.adapters import Proposer, Umpire
+    from search.tune.trainable import Trainable
+
+    parallel, resources = share(recipe)
+    with tempfile.TemporaryDirectory(prefix="manta-tune-", ignore_cleanup_errors=True) as own:
+        tuner = tune.Tuner(
+            tune.with_resources(Trainable, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=Proposer(desk),
+                scheduler=Umpire(desk),
+                num_samples=-1,
+                max_concurrent_trials=parallel,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=tune.RunConfig(
+                name="search",
+                storage_path=own,
+                verbose=0,
+                failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
+                # Runs keep their own checkpoints.
+                checkpoint_config=tune.CheckpointConfig(
+                    checkpoint_frequency=0, checkpoint_at_end=False
+                ),
+            ),
+        )
+        with _watched(desk, wish):
+            tuner.fit()
+
+
+def share(recipe: Recipe) -> tuple[int, dict[str, float]]:
+    """(trials at a time, what Tune reserves for each)."""
+    assert recipe.search
+    ray = connected(1)
+    total = ray.cluster_resources()
+    scale, device = recipe.scale, capacity.device_type(recipe.scale)
+    fewest, _ = scale.group
+    kind = "GPU" if device.type == "cuda" else "CPU"
+    if fewest > 1:
+        fits = max(1, int(total.get(kind, 0)) // fewest)
+        # The group's own workers take the resources; its driver may have no core to itself.
+        return recipe.search.parallel or fits, {"memory": 64 * 2**20}
+    each = recipe.search.gpus if kind == "GPU" else 1.0
+    fits = max(1, int(total.get(kind, 0) / each))
+    parallel = recipe.search.parallel or fits
+    if kind == "GPU":
+        return parallel, {"GPU": each, "CPU": min(1.0, total.get("CPU", 1.0) / (2 * fits))}
+    return parallel, {"CPU": 1.0}
+
+
+@contextmanager
+def _watched(desk: Desk, wish: Callable[[], str | None]) -> Iterator[None]:
+    """Wishes are heard while Tune works: after each of them no trial is begun; pause and cancel end those that run."""
+    done = threading.Event()
+
+    def watch() -> None:
+        asked = 0.0
+        while not done.wait(POLL_SECONDS):
+            desk.wish = desk.wish or wish()
+            # Again and again: a trial may have been on its way when it was asked.
+            if desk.wish in ("pause", "cancel") and time.monotonic() - asked > 5 * POLL_SECONDS:
+                desk.stop_runs()
+                asked = time.monotonic()
+
+    thread = threading.Thread(target=watch, name="wishes", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()

@@ -1,0 +1,190 @@
+"""A recipe's `search:` block: what is sought, over which space, with which means."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+
+from datasets.refusal import Refusal, nearest
+from trainers.grammar import SCORE
+from trainers.part import Frozen, SamplerPart, SchedulerPart
+from trainers.space import ABSENT, Dimension, Space, at
+
+if TYPE_CHECKING:
+    from trainers.recipe import Recipe
+
+COSTS = ("parameters", "multiply_adds", "latency")  # objectives that are no scores
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+def _not_of_test(metric: str | None) -> str | None:
+    if metric and metric.startswith("test/"):
+        raise ValueError("nothing is ever chosen by a test metric: use a val/ metric")
+    return metric
+
+
+class Objective(Frozen):
+    """One of several things that are sought at once."""
+
+    metric: Annotated[str, Field(pattern=rf"{SCORE}|^({'|'.join(COSTS)})$")]
+    mode: Literal["max", "min"] = "max"
+    _no_test = field_validator("metric")(_not_of_test)
+
+
+class Search(Frozen):
+    """A search over one's own recipe; a run of the recipe does not look at it."""
+
+    metric: Annotated[str, Field(pattern=SCORE)] | None = Field(
+        None, description="default keep.metric"
+    )
+    mode: Literal["max", "min"] | None = Field(None, description="default keep.mode")
+    objectives: list[Objective] = Field([], description="several at once, instead of metric")
+    trials: PositiveInt | None = Field(None, description="default 20, where no time is said either")
+    seconds: PositiveFloat | None = Field(None, description="no trial is begun after these")
+    sampler: SamplerPart = SamplerPart(name="tpe")
+    scheduler: SchedulerPart = SchedulerPart(name="none")
+    space: dict[str, Any] = Field(min_length=1, description="dotted.path: distribution(...)")
+    first: list[dict[str, Any]] = Field([], description="points to try before the sampler's")
+    seeds: PositiveInt = Field(1, description="runs of each trial, whose mean counts")
+    retrain: NonNegativeInt = Field(3, description="seeds that the winner is trained anew with")
+    parallel: PositiveInt | None = Field(None, description="trials at a time; default what fits")
+    gpus: Share = Field(1.0, description="of a GPU, that a trial of one worker takes")
+    storage: str | None = Field(None, description="an SQL database's URL; default a journal file")
+    warm_start: str | None = Field(None, description="a search folder whose trials are known")
+    _no_test = field_validator("metric")(_not_of_test)
+
+    def goals(self, recipe: Recipe) -> list[Objective]:
+        """What is sought, in order; the first score chooses checkpoints."""
+        if self.objectives:
+            return self.objectives
+        metric = self.metric or recipe.keep.metric
+        if metric is None:
+            raise Refusal(
+                "there is nothing to search for",
+                path="search.metric",
+                remedy="say search.metric or keep.metric, such as val/accuracy",
+            )
+        return [Objective(metric=metric, mode=self.mode or recipe.keep.mode)]
+
+    @property
+    def budget(self) -> int | None:
+        """Trials at most; None where only the time ends it."""
+        return self.trials or (None if self.seconds else 20)
+
+
+def check(recipe: Recipe) -> None:
+    """Refuse a search that could not work: paths that are not there, values that the recipe does not take."""
+    search = recipe.search
+    assert search
+    if search.metric and search.objectives:
+        raise Refusal(
+            "metric and objectives are both said", path="search.objectives", remedy="say one"
+        )
+    base = recipe.override({"search": None})
+    goals = search.goals(recipe)
+    known = {*base.scores(), *COSTS}
+    for goal in goals:
+        if goal.metric not in known:
+            raise Refusal(
+                f"no evaluator gives '{goal.metric}'",
+                path="search.metric",
+                value=goal.metric,
+                remedy=nearest(goal.metric, known),
+            )
+    if not any(goal.metric not in COSTS for goal in goals):
+        raise Refusal("no objective is a score", path="search.objectives", remedy="add a val/ one")
+    space = Space.parse(search.space)
+    try:
+        base = base.override(dict(space.constants))
+    except Refusal as refusal:
+        raise Refusal(
+            refusal.error,
+            path=f"search.space.{refusal.path}",
+            value=refusal.value,
+            remedy=refusal.remedy,
+        ) from None
+    _check_space(base, space)
+    for index, point in enumerate(search.first):
+        _check_point(base, space, point, index)
+
+
+def _check_space(base: Recipe, space: Space) -> None:
+    """Every value that a dimension's ends or choices name, beneath the conditions that it asks for."""
+    paths = {dimension.path: dimension for dimension in space.dimensions}
+    if not paths:
+        raise Refusal(
+            "every value is a constant: there is nothing to search",
+            path="search.space",
+            remedy="write a distribution, such as loguniform(1e-4, 1e-1) or choice(sgd, adam)",
+        )
+    for dimension in space.dimensions:
+        under: dict[str, Any] = {}
+        for condition in dimension.conditions:
+            if condition.path not in paths and at(base.plain(), condition.path) is ABSENT:
+                raise Refusal(
+                    f"the condition asks about '{condition.path}', which is neither in the space nor in the recipe",
+                    path=f"search.space.{dimension.path}",
+                    value=condition.path,
+                    remedy=nearest(condition.path, paths),
+                )
+            if condition.path in paths and condition.example is not ABSENT:
+                under[condition.path] = condition.example
+        # A part's argument must be there for whatever part may be drawn, unless a condition says when.
+        asked = {condition.path for condition in dimension.conditions}
+        names = [each for each in space.dimensions if _beside(each, dimension)]
+        for other in (each for each in names if each.path not in asked):
+            for name in other.values:
+                drawn = {**under, other.path: name}
+                remedy = f"add `if {other.path} == ...` to where it belongs"
+                _check_values(base, dimension, drawn, f"with {other.path}={name}: ", remedy)
+            under[other.path] = other.values[0]
+        _check_values(base, dimension, under)
+
+
+def _beside(name: Dimension, dimension: Dimension) -> bool:
+    """Whether one is the name of the part that the other is an argument of."""
+    part, dot, last = name.path.rpartition(".")
+    return last == "name" and dimension.path.startswith(part + dot) and name is not dimension
+
+
+def _check_values(
+    base: Recipe, dimension: Dimension, under: dict[str, Any], where: str = "", remedy: str = ""
+) -> None:
+    for value in dimension.examples:
+        try:
+            base.override({**under, dimension.path: value})
+        except Refusal as refusal:
+            raise Refusal(
+                f"{where}{refusal.error}",
+                path=f"search.space.{dimension.path}",
+                value=refusal.value,
+                remedy=remedy or refusal.remedy,
+            ) from None
+
+
+def _check_point(base: Recipe, space: Space, point: dict[str, Any], index: int) -> None:
+    paths = {dimension.path for dimension in space.dimensions}
+    place = f"search.first.{index}"
+    for path in point:
+        if path not in paths:
+            raise Refusal(
+                "is no dimension of the space",
+                path=f"{place}.{path}",
+                value=path,
+                remedy=nearest(path, paths),
+            )
+    for dimension in space.dimensions:
+        there = space.applies(dimension, point.get, base.plain())
+        if there and dimension.path not in point:
+            raise Refusal(
+                f"lacks {dimension.path}", path=place, value=None, remedy="say a value for it"
+            )
+        if there and not dimension.holds(point[dimension.path]):
+            raise Refusal(
+                "is not in the space",
+                path=f"{place}.{dimension.path}",
+                value=point[dimension.path],
+                remedy="say a value that the space has",
+            )
+    base.override(point)

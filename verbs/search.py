@@ -1,0 +1,86 @@
+"""`search`: try many settings of a recipe; or tell a search that runs elsewhere what to do."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from datasets.refusal import Refusal
+from verbs.door import Debug, Json, Out, Overrides, tell, verb
+
+
+@verb("python launch.py search recipes/digits_search.yaml search.trials=40")
+def search(
+    recipe: Annotated[
+        str,
+        typer.Argument(help="a recipe with search: (YAML), or a search folder", metavar="RECIPE"),
+    ],
+    overrides: Overrides = None,
+    out: Out = None,
+    pause: Annotated[bool, typer.Option("--pause", help="save all trials and wait")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on after a pause")] = False,
+    stop: Annotated[
+        bool, typer.Option("--stop", help="no more trials; those that run go to their end")
+    ] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="end it now, without a winner")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Search a recipe's space, or go on where a search was interrupted; ends with the winner."""
+    said = [name for name, value in (("pause", pause), ("stop", stop), ("cancel", cancel)) if value]
+    if len(said) + resume > 1:
+        raise Refusal("one wish at a time", path=f"--{said[0]}", remedy="leave the others out")
+    if said or resume:
+        _wish(recipe, said[0] if said else "", out)
+        return
+    _search(recipe, overrides, out, quiet, as_json)
+
+
+def _search(
+    path: str, overrides: list[str] | None, out: str | None, quiet: bool, as_json: bool
+) -> None:
+    from search.tune import drive
+    from search.tune.folder import Folder
+    from trainers.recipe import Recipe
+
+    if path.endswith((".yaml", ".yml")):
+        recipe = Recipe.load(path, overrides or ())
+    else:
+        recipe = Folder.open(path).recipe.override(*(overrides or ()))
+        out = out or Folder.open(path).url.rpartition("/")[0]
+    folder = drive.search(recipe, out=out, quiet=quiet or as_json)
+    state = folder.state
+    if as_json:
+        tell(True, {**state, "search": folder.url}, "")
+    if state["status"] == "stopped":
+        sys.stderr.write("stopped; the same command goes on from there\n")
+        raise SystemExit(130)
+    if not as_json:
+        scores = ", ".join(
+            f"{name} {found['mean']:.4f}" + (f" ± {found['sd']:.4f}" if found["sd"] else "")
+            for name, found in state.get("scores", {}).items()
+            if name.startswith("test/")
+        )
+        tell(False, None, f"{scores}\n{folder.url}" if scores else folder.url)
+
+
+def _wish(path: str, wish: str, out: str | None) -> None:
+    """Into the folder, where whoever drives the search looks once a second."""
+    from search.tune.folder import Folder
+
+    folder = Folder.open(path)
+    status = folder.state.get("status")
+    if status not in ("running", "paused"):
+        raise Refusal(
+            f"the search is {status}, nobody drives it",
+            path=folder.url,
+            value=status,
+            remedy=f"`python launch.py search {folder.url}` goes on with it",
+        )
+    folder.forget()
+    if wish:
+        folder.say(wish)
+    tell(False, None, f"{folder.name}: asked to {wish or 'go on'}")
