@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ class Follower:
         self.folder, self.bar, self.signals = folder, bar, signals
         self._seen, self._last = 0, b""  # bytes read, and the last line of them
         self._read()  # rows of an earlier start: not news
+        self.moved = math.inf  # when the group did its first step, as far as can be seen
         self.why = ""  # the group was asked to end, and is to start again
 
     def during(self, work: Callable[[], None], ask: Callable[[], str]) -> None:
@@ -44,6 +46,7 @@ class Follower:
         thread = threading.Thread(target=guarded, name="ray train", daemon=True)
         thread.start()
         self.why, stopping, asked = "", False, time.monotonic()
+        self.moved = math.inf
         while thread.is_alive():
             thread.join(timeout=_POLL_SECONDS)
             if self.signals and not stopping:
@@ -79,4 +82,5 @@ class Follower:
 
     def _show(self) -> None:
         if lines := self._read():
+            self.moved = min(self.moved, time.monotonic())
             self.bar.show([json.loads(line) for line in lines])

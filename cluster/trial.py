@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cluster import opening, workers
@@ -21,6 +22,8 @@ from trainers.engine import Reports, fit
 from trainers.progress import Bar
 from trainers.recipe import Recipe
 from trainers.stage import length
+
+HANDOVER_SECONDS, POLL_SECONDS = 60.0, 0.5
 
 Row = Mapping[str, Any]
 
@@ -40,7 +43,7 @@ class Trial:
         """Raises Refusal where the recipe cannot be run."""
         self.recipe, self.folder = opening.resolved(recipe), folder
         self.earlier: tuple[float, ...] = ()  # kept scores of evaluations before this start
-        self.lock = Lock(folder).__enter__()
+        self.lock = _locked(folder)
         try:
             self._source = self._opened()
         except BaseException:
@@ -66,13 +69,13 @@ class Trial:
         store.remove(store.join(self.folder, STOP))
         self.lock.__exit__(None, None, None)
 
-    def _opened(self) -> Iterator[Judged]:
+    def _opened(self) -> Generator[Judged, None, None]:
         """Everything that a run's folder has, then the source of its evaluations."""
         recipe, folder = self.recipe, self.folder
         if self.status == "finished":
-            return iter(())
+            return (_ for _ in ())
         preview(recipe)
-        place = choose_place(recipe)
+        place = _place(recipe)
         dataset = feed.dataset(recipe.data)
         leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
         plans = opening.plans_of(recipe, dataset, place.workers)
@@ -89,7 +92,26 @@ class Trial:
         return _alone(recipe, folder, len(self.earlier))
 
 
-def _alone(recipe: Recipe, folder: str, judged: int) -> Iterator[Judged]:
+def _place(recipe: Recipe) -> Place:
+    """A run of one worker is this process's own, in a job too: its search has reserved what it needs."""
+    if recipe.scale.group[1] == 1:
+        return Place(1, 1, choose_device(recipe.scale), ray=False)
+    return choose_place(recipe)
+
+
+def _locked(folder: str) -> Lock:
+    """The lock; the process of a search whose driver was killed lives on for seconds, and is waited for."""
+    until = time.monotonic() + HANDOVER_SECONDS
+    while True:
+        try:
+            return Lock(folder).__enter__()
+        except Refusal:
+            if time.monotonic() > until:
+                raise
+            time.sleep(POLL_SECONDS)
+
+
+def _alone(recipe: Recipe, folder: str, judged: int) -> Generator[Judged, None, None]:
     """The run in this process."""
     patience = recipe.scale.hang_seconds
     dog = Watchdog(folder, 0, patience) if patience else None
@@ -124,7 +146,7 @@ class _Told(Bar):
 
 def _of_a_group(
     recipe: Recipe, folder: str, place: Place, lock: Lock, judged: int
-) -> Iterator[Judged]:
+) -> Generator[Judged, None, None]:
     """The run on Ray workers, driven by a thread of this process."""
     told, signals, failure = _Told(), list[int](), list[BaseException]()
 

@@ -112,7 +112,9 @@ class Group:
                 return LEAVING
             if size == most or capacity.workers_on() < size:
                 return ""
-            small_since = min(small_since, time.monotonic())
+            # Of a remote folder no steps are seen here: the time since all workers were there counts.
+            moved = time.monotonic() if store.is_remote(self.folder) else self.follower.moved
+            small_since = min(small_since, moved)
             late = time.monotonic() - small_since > GROW_SECONDS
             return ROOM if late and capacity.room(self.device) else ""
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
 from datasets.packed import leaks
-from trainers import checkpoint, evaluation, parallel, summary
+from trainers import checkpoint, evaluation, parallel, resume, saving, summary
+from trainers.checkpoint import Damaged
 from trainers.choice import Score
 from trainers.evaluation import Evaluation
 from trainers.stage import Stage
@@ -16,8 +18,21 @@ from trainers.track import Track
 
 
 def load_best(folder: str, best: Score, stage: Stage, model: nn.Module) -> None:
-    """The weights of the declared checkpoint; the task's own too where it is of the stage's phase."""
+    """The weights of the declared checkpoint; the task's own too where it is of the stage's phase.
+
+    Where it was damaged, by rank 0's word, the last weights stay, and the report says so.
+    """
     url = checkpoint.folder(folder, best.step)
+    damaged = 0.0
+    if parallel.rank() == 0:
+        try:
+            checkpoint.verify(url)
+        except Damaged as error:
+            damaged = 1.0
+            resume.set_aside(folder, url, error, "the final scores are of the last weights")
+            saving.point(folder, {})
+    if parallel.summed(torch.tensor([damaged])).item():
+        return
     checkpoint.load_model(url, model)
     if best.phase == stage.index:
         checkpoint.load_task(url, stage.task, model)

@@ -44,13 +44,18 @@ def _newest_whole(folder: str) -> str | None:
     if spoilt and not found:
         raise spoilt[0][1]
     for url, damaged in spoilt:
-        logger.warning("%s: %s; it is set aside", damaged.path, damaged.error)
-        checkpoint.set_aside(url)
-        step = checkpoint.step_of(url)
-        summary.happened(folder, "damaged", step=step, why=damaged.error)
-        note = f"the checkpoint of step {step} was found damaged: the run went on from an older one"
-        summary.amend(folder, notes=[*summary.read(folder).get("notes", []), note])
+        set_aside(folder, url, damaged, "the run went on from an older one")
     return found
+
+
+def set_aside(folder: str, url: str, damaged: Damaged, then: str) -> None:
+    """A damaged checkpoint counts no more; `then` says in the report what the run did instead."""
+    logger.warning("%s: %s; it is set aside", damaged.path, damaged.error)
+    checkpoint.set_aside(url)
+    step = checkpoint.step_of(url)
+    summary.happened(folder, "damaged", step=step, why=damaged.error)
+    note = f"the checkpoint of step {step} was found damaged: {then}"
+    summary.amend(folder, notes=[*summary.read(folder).get("notes", []), note])
 
 
 def beginning(recipe: Recipe, plans: Sequence[Plan], digest: str) -> State:

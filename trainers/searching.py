@@ -107,6 +107,13 @@ def check(recipe: Recipe) -> None:
     _check_space(base, space)
     for index, point in enumerate(search.first):
         _check_point(base, space, point, index)
+        if point in search.first[:index]:
+            raise Refusal(
+                "this point is there already",
+                path=f"search.first.{index}",
+                value=str(point),
+                remedy="leave one of them out",
+            )
 
 
 def _check_space(base: Recipe, space: Space) -> None:

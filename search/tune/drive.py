@@ -14,7 +14,7 @@ from cluster import opening
 from cluster.doctor.admit import admit
 from cluster.lock import Lock
 from cluster.session import stopping_on_signals
-from datasets import progress, store
+from datasets import order, progress, store
 from datasets.packed import leaks
 from datasets.refusal import Refusal
 from search.tune import storage, tuner, winner
@@ -173,8 +173,9 @@ def _records(
         folder.name,
         kept,
         search.goals(recipe),
-        sampler=rooms.door("samplers", search.sampler.name).build(
-            {"seed": recipe.seed}, search.sampler.arguments
+        sampler=lambda begun: rooms.door("samplers", search.sampler.name).build(
+            {"seed": order.key(recipe.seed, begun) % 2**32, "lasting_seed": recipe.seed},
+            search.sampler.arguments,
         ),
         pruner=rooms.door("schedulers", part.name).build({"most": epochs}, part.arguments),
         space=space,
@@ -198,21 +199,22 @@ class _Teller:
             f"{goal.metric} {value:.4g}"
             for goal, value in zip(self.goals, trial.values, strict=False)
         )
-        how = {"finished": "", "pruned": "ended early at ", "failed": "failed: "}[trial.how]
-        of = f"/{self.budget}" if self.budget else ""
+        how = {"pruned": "ended early at ", "failed": "failed: "}.get(trial.how, "")
+        same = f" ({trial.why})" if trial.how == "known" else ""
         took = f", {trial.seconds:.0f} s" if trial.seconds else ""
+        of = f" of {self.budget}" if self.budget else ""
         self.line(
-            f"trial {trial.number + 1}{of}: {how}{values or trial.why}{took}{self._best(trial)} | {said}"
+            f"trial {trial.number:04d}{of}: {how}{values or trial.why}{took}{same}{self._best(trial)} | {said}"
         )
 
     def _best(self, trial: Ended) -> str:
-        if len(self.goals) > 1 or trial.how != "finished":
+        if len(self.goals) > 1 or trial.how not in ("finished", "known"):
             return ""
         sign = 1 if self.goals[0].mode == "max" else -1
         value = trial.values[0]
         if value == value and (self.best is None or sign * value > sign * self.best[1]):
             self.best = (trial.number, value)
-        return f" (best {self.best[1]:.4g}, trial {self.best[0] + 1})" if self.best else ""
+        return f" (best {self.best[1]:.4g}, trial {self.best[0]:04d})" if self.best else ""
 
     def line(self, text: str) -> None:
         if not self.quiet:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,13 +58,16 @@ class Records:
         storage: BaseStorage,
         goals: Sequence[Objective],
         *,
-        sampler: BaseSampler,
+        sampler: Callable[[int], BaseSampler],
         pruner: BasePruner,
         space: Space,
         tree: Any,
         owner: str,
     ) -> Records:
-        """The study of this name, made where there is none. Raises Refusal where it seeks something else."""
+        """The study of this name, made where there is none; `sampler` is told how many trials there are.
+
+        Raises Refusal where it seeks something else.
+        """
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -73,7 +76,6 @@ class Records:
             study_name=name,
             storage=storage,
             directions=directions,
-            sampler=sampler,
             pruner=pruner,
             load_if_exists=True,
         )
@@ -84,6 +86,7 @@ class Records:
                 value=name,
                 remedy="give the recipe another name, or name another storage",
             )
+        study.sampler = sampler(len(study.get_trials(deepcopy=False)))
         study.set_metric_names([goal.metric for goal in goals])
         return cls(study, space, tree, owner)
 
@@ -125,6 +128,15 @@ class Records:
         trial.set_user_attr(CHANGES, json.dumps(changes))
         self._running[trial.number] = trial
         return Asked(trial.number, changes)
+
+    def known(self, asked: Asked) -> tuple[int, list[float]] | None:
+        """(number, values) of a trial of the same point that ran to its end, so that it needs no other run."""
+        from optuna.trial import TrialState
+
+        text = json.dumps(asked.changes)
+        whole = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        same = (trial for trial in whole if trial.user_attrs.get(CHANGES) == text)
+        return next(((trial.number, list(trial.values)) for trial in same), None)
 
     def report(self, number: int, evaluation: int, value: float) -> bool:
         """An intermediate value; whether the trial should end here."""

@@ -1,4 +1,7 @@
-"""What a recipe can name as `search.sampler`: who proposes the next point. A function each, of Optuna's."""
+"""What a recipe can name as `search.sampler`: who proposes the next point. A function each, of Optuna's.
+
+`seed` is another one at each start of a search, or the same points would be drawn again; `lasting_seed` never changes.
+"""
 
 from __future__ import annotations
 
@@ -43,11 +46,13 @@ def grid(seed: int) -> BaseSampler:
     return random(seed)
 
 
-def qmc(seed: int, *, sequence: Literal["sobol", "halton"] = "sobol") -> BaseSampler:
+def qmc(lasting_seed: int, *, sequence: Literal["sobol", "halton"] = "sobol") -> BaseSampler:
     """A low-discrepancy sequence, which fills the space more evenly than chance."""
     from optuna.samplers import QMCSampler
 
-    return QMCSampler(seed=seed, qmc_type=sequence, scramble=True, warn_independent_sampling=False)
+    return QMCSampler(
+        seed=lasting_seed, qmc_type=sequence, scramble=True, warn_independent_sampling=False
+    )
 
 
 def gp(seed: int, *, startup: NonNegativeInt = 10) -> BaseSampler:

@@ -84,7 +84,7 @@ class Trainable(tune.Trainable):
         if self._best is not None:
             scores.append(self._best)
         self._best = best_of(scores, keep.mode)
-        return {"judged": judged.number, "value": self._best, "step_of_run": judged.step}
+        return {"judged": judged.number, "value": self._best, "seconds": self._seconds()}
 
     def _values(self) -> list[float]:
         """Of each goal, the mean over the seeds."""
@@ -92,7 +92,10 @@ class Trainable(tune.Trainable):
         return [statistics.fmean(column) for column in zip(*per_run, strict=True)]
 
     def _ended(self, how: str, **more: Any) -> Result:
-        return {ENDED: how, "done": True, "seconds": time.perf_counter() - self._begun, **more}
+        return {ENDED: how, "done": True, "seconds": self._seconds(), **more}
+
+    def _seconds(self) -> float:
+        return time.perf_counter() - self._begun
 
     def _end(self, status: str) -> None:
         ended, self._trial = self._trial, None

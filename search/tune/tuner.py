@@ -43,7 +43,7 @@ class Ended:
     """A trial that is over, for who watches."""
 
     number: int
-    how: str  # finished, pruned, failed
+    how: str  # finished, pruned, failed, known (the same point was tried before)
     changes: dict[str, Any]
     values: Sequence[float]
     why: str = ""
@@ -79,6 +79,12 @@ class Desk:
         """What the trial with Tune's `id` runs; None when there are no more."""
         while not (self.wish or (not self.left and self.enough())):
             asked = self.left.pop(0) if self.left else self.records.ask()
+            if known := self.records.known(asked):
+                number, values = known
+                self.records.complete(asked.number, values)
+                why = f"the point of trial {number:04d}"
+                self.say(Ended(asked.number, "known", asked.changes, values, why))
+                continue
             try:
                 runs = self._runs(asked)
             except ValueError as refusal:  # a combination that the recipe does not take

@@ -39,7 +39,7 @@ def retrain(recipe: Recipe, folder: Folder, records: Records, *, quiet: bool) ->
     for index in range(recipe.search.retrain):
         seed = recipe.seed + recipe.search.seeds + index
         if not quiet:
-            sys.stderr.write(f"trial {best.number + 1} anew with seed {seed}\n")
+            sys.stderr.write(f"trial {best.number:04d} anew with seed {seed}\n")
         out = store.join(folder.url, BEST, f"seed-{seed}")
         done = run(chosen.override({"seed": seed}), out=out, quiet=True)
         if not done.finished:

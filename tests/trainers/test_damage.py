@@ -95,6 +95,22 @@ def test_where_all_are_damaged_the_newest_is_named_and_nothing_is_lost(
     assert checkpoint.step_of(checkpoint.latest(session.folder)) == 10
 
 
+def test_of_a_damaged_best_one_nothing_is_used(recipe: Recipe, local: Places) -> None:
+    session, falls = local(), recipe.override("keep.mode=min", "phases.0.epochs=2")
+    running = fit(falls, session)
+    for _ in range(25):
+        next(running)
+    running.send("stop")
+    best = checkpoint.best(session.folder)
+    assert best and checkpoint.step_of(best) == 19
+    spoil(best, "model.safetensors", "empty")
+    to_the_end(falls, session)
+    found = summary(session)
+    assert found["status"] == "finished" and found["scores"]["test/accuracy"] > 0.2
+    assert any("step 19 was found damaged: the final scores" in note for note in found["notes"])
+    assert checkpoint.step_of(checkpoint.best(session.folder)) == 38
+
+
 def test_what_is_far_away_is_fetched_once(
     recipe: Recipe, local: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

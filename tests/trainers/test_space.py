@@ -200,6 +200,7 @@ def test_each_choice_is_tried_beneath_its_condition(digits: Recipe) -> None:
         ({"first": [{"model.width": 8}]}, "search.first.0.model.width"),
         ({"first": [{LR: 7.0}]}, f"search.first.0.{LR}"),
         ({"first": [{}]}, "search.first.0"),
+        ({"first": [{LR: 0.1}, {LR: 0.1}]}, "search.first.1"),
         ({"objectives": [{"metric": "test/accuracy"}]}, "search.objectives.0.metric"),
         ({"objectives": [{"metric": "parameters", "mode": "min"}]}, "search.objectives"),
         ({"metric": "val/loss", "objectives": [{"metric": "val/loss"}]}, "search.objectives"),

@@ -1,0 +1,254 @@
+"""Searches as people run them: to their end, through faults, with wishes from elsewhere; on Ray, which is started here."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from cluster.run import Run, run
+from search.tune.folder import Folder
+from search.tune.storage import Journal
+from tests.commands import Said, cli
+from trainers import checkpoint
+from trainers.recipe import Recipe
+
+ROOT = Path(__file__).resolve().parent.parent.parent.parent
+LR = "phases.0.optim.main.lr"
+PATIENCE = 120.0
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_ends() -> Iterator[None]:
+    yield
+    import ray
+
+    ray.shutdown()
+
+
+@pytest.fixture
+def recipe(digits: Recipe, tmp_path: Path) -> Callable[..., Path]:
+    """`recipe(space, trials=4, ...)`: a file with a search over a net of 8 channels, two epochs a trial."""
+
+    def write(space: dict[str, Any], **search: Any) -> Path:
+        tree = digits.override({"scale.threads": 1}).plain()
+        tree["search"] = {"trials": 4, "retrain": 0, "space": space, **search}
+        path = tmp_path / "searched.yaml"
+        path.write_text(yaml.safe_dump(tree))
+        return path
+
+    return write
+
+
+def folder_of(out: Path) -> Folder:
+    (found,) = out.iterdir()
+    return Folder.open(str(found))
+
+
+def study_of(folder: Folder) -> optuna.Study:
+    storage = Journal(folder.url).storage()
+    return optuna.load_study(study_name=folder.name, storage=storage)
+
+
+def states(folder: Folder) -> list[str]:
+    return [trial.state.name for trial in study_of(folder).trials]
+
+
+def weights(url: str) -> dict[str, torch.Tensor]:
+    return load_file(f"{checkpoint.latest(url)}/model.safetensors")
+
+
+def searched(path: Path, out: Path, *words: str) -> Said:
+    return cli("search", path, *words, "--out", out)
+
+
+def test_a_search_from_its_recipe_to_its_winner(
+    recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = recipe(
+        {LR: "choice(0.1, 1e-5)", "model.dropout": "uniform(0, 0.2)"},
+        first=[{LR: 1e-5, "model.dropout": 0.1}, {LR: 0.1, "model.dropout": 0.0}],
+        retrain=2,
+        seeds=1,
+    )
+    said = searched(path, tmp_path / "runs")
+    assert said.code == 0, said.err
+    folder = folder_of(tmp_path / "runs")
+    assert states(folder) == ["COMPLETE"] * 4
+    trials = study_of(folder).trials
+    assert trials[1].value and trials[0].value and trials[1].value > trials[0].value
+    for number, trial in enumerate(trials):
+        one = Run.open(folder.trial(number))
+        changes = json.loads(trial.user_attrs["changes"])
+        assert one.finished and one.recipe.phases[0].optim["main"].lr == changes[LR]
+        assert trial.value == max(one.metrics()["val/accuracy"].dropna())
+        assert "opened" not in one.summary, "a trial looked at the test split"
+        assert [*trial.intermediate_values] == [1, 2]
+    state = folder.state
+    assert (
+        state["status"] == "finished"
+        and state["best"]["trial"] == study_of(folder).best_trial.number
+    )
+    assert state["scores"]["test/accuracy"]["n"] == 2
+    for url in state["retrained"]:
+        assert Run.open(url).summary["opened"] == {"test": 1}
+    seeds = [Run.open(url).recipe.seed for url in state["retrained"]]
+    assert seeds == [1, 2], "seeds that no trial had"
+    best = Recipe.load(f"{folder.url}/best.yaml")
+    assert best.search is None and best.phases[0].optim["main"].lr == 0.1
+    assert "test/accuracy" in said.out and "trial 0003 of 4" in said.err
+    # The same command has nothing left to do; a larger budget goes on.
+    assert " of 4" not in searched(path, tmp_path / "runs").err
+    more = searched(path, tmp_path / "runs", "search.trials=5", "search.retrain=0")
+    assert more.code == 0 and len(states(folder)) == 5, more.err
+
+
+def test_a_search_of_one_point_is_the_run(
+    recipe: Callable[..., Path], digits: Recipe, tmp_path: Path
+) -> None:
+    path = recipe({LR: "choice(0.05)"}, trials=1)
+    assert searched(path, tmp_path / "runs").code == 0
+    trial = folder_of(tmp_path / "runs").trial(0)
+    alone = digits.override({LR: 0.05, "scale.threads": 1})
+    whole = weights(run(alone, out=str(tmp_path / "alone")).url)
+    assert all(torch.equal(whole[name], tensor) for name, tensor in weights(trial).items())
+
+
+def test_what_goes_wrong_in_a_trial_is_its_own_affair(
+    recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    """One refuses its batch, one comes to no number, one is killed again and again, one goes well."""
+    path = recipe(
+        {LR: "choice(0.1, 1e6)", "data.batch": "choice(64, 100000)", "model.width": "choice(8, 9)"},
+        first=[
+            {LR: 0.1, "data.batch": 100000, "model.width": 8},
+            {LR: 1e6, "data.batch": 64, "model.width": 8},
+            {LR: 0.1, "data.batch": 64, "model.width": 9},
+            {LR: 0.1, "data.batch": 64, "model.width": 8},
+        ],
+    )
+    out, done = tmp_path / "runs", threading.Event()
+    killer = threading.Thread(target=kills, args=(out, "0002", done))
+    killer.start()
+    try:
+        said = searched(path, out)
+    finally:
+        done.set()
+        killer.join()
+    assert said.code == 0, said.err
+    folder = folder_of(out)
+    assert states(folder) == ["FAIL", "FAIL", "FAIL", "COMPLETE"], said.err
+    why = [trial.user_attrs.get("why", "") for trial in study_of(folder).trials]
+    assert "100000" in why[0] or "batch" in why[0]
+    assert "loss" in why[1] or "number" in why[1]
+    assert "died 4 times" in why[2]
+    assert folder.state["best"]["trial"] == 3
+    assert "Traceback" not in said.err
+
+
+def kills(out: Path, trial: str, done: threading.Event) -> None:
+    """Kill the process of a trial whenever there is one."""
+    while not done.wait(0.05):
+        for lock in out.glob(f"*/trials/{trial}/lock.json"):
+            try:
+                os.kill(json.loads(lock.read_bytes())["pid"], signal.SIGKILL)
+            except (OSError, ValueError, KeyError):
+                continue
+
+
+def test_trials_that_are_behind_end_early_and_make_room(
+    recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    good, bad = {LR: 0.1}, {LR: 1e-5}
+    path = recipe(
+        {LR: "loguniform(1e-5, 1)"},
+        scheduler={"name": "median", "grace": 0, "startup": 1},
+        first=[good, bad],
+        trials=2,
+        parallel=1,
+    )
+    said = searched(path, tmp_path / "runs")
+    folder = folder_of(tmp_path / "runs")
+    assert states(folder) == ["COMPLETE", "PRUNED"], said.err
+    assert Run.open(folder.trial(1)).summary["status"] == "pruned"
+    assert not Path(folder.trial(1), "lock.json").exists()
+    assert "ended early" in said.err
+
+
+class Driven:
+    """`launch.py search` in a process of its own."""
+
+    def __init__(self, path: Path, out: Path, *words: str) -> None:
+        self.out, self.log = out, out.with_suffix(f".{time.monotonic_ns()}.log")
+        command = [sys.executable, "launch.py", "search", str(path), *words, "--out", str(out)]
+        with self.log.open("w") as file:
+            self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+
+    def until(self, what: str, true: Callable[[], object]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while not true():
+            assert self.process.poll() is None, f"{what}: it ended\n{self.log.read_text()}"
+            assert time.monotonic() < deadline, f"{what}\n{self.log.read_text()}"
+            time.sleep(0.1)
+
+    def ended(self) -> int:
+        return self.process.wait(PATIENCE)
+
+
+def test_a_killed_driver_loses_no_trial_and_repeats_none(
+    recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    path, out = recipe({LR: "loguniform(1e-3, 1)"}, trials=5), tmp_path / "runs"
+    first = Driven(path, out)
+    first.until("the first trial's end", lambda: "trial 000" in first.log.read_text())
+    first.process.kill()
+    first.ended()
+    folder = folder_of(out)
+    known = {trial.number: trial.values for trial in study_of(folder).trials if trial.values}
+    again = Driven(path, out)
+    assert again.ended() == 0, again.log.read_text()
+    trials = study_of(folder).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 5, again.log.read_text()
+    assert known and all(trials[number].values == values for number, values in known.items())
+    for number in range(5):
+        steps = Run.open(folder.trial(number)).metrics()
+        assert steps[steps["split"] == "train"]["step"].tolist() == [*range(1, 39)]
+    assert len([*folder.trials()]) == 5
+
+
+@pytest.mark.slow
+def test_wishes_from_elsewhere(recipe: Callable[..., Path], tmp_path: Path) -> None:
+    """Paused: trials save and end, the driver waits; resumed: they go on; stopped: no more are begun."""
+    path, out = recipe({LR: "loguniform(1e-3, 1)"}, trials=50), tmp_path / "runs"
+    driven = Driven(path, out, "phases.0.epochs=30")
+    driven.until("a trial", lambda: [*out.glob("*/trials/*/metrics.jsonl")])
+    folder = folder_of(out)
+    assert cli("search", folder.url, "--pause").code == 0
+    driven.until("the pause", lambda: folder.state.get("status") == "paused")
+    running = [n for n, state in enumerate(states(folder)) if state == "RUNNING"]
+    stood = {n: Run.open(folder.trial(n)).summary for n in running}
+    assert stood and all(each["status"] == "stopped" for each in stood.values())
+    assert cli("search", folder.url, "--resume").code == 0
+    driven.until("work", lambda: folder.state.get("status") == "running")
+    assert cli("search", folder.url, "--stop").code == 0
+    assert driven.ended() == 0, driven.log.read_text()
+    assert {*states(folder)} == {"COMPLETE"} and len(states(folder)) < 50
+    for number in running:
+        summary = Run.open(folder.trial(number)).summary
+        assert summary["restarts"] == [stood[number]["steps"]], "gone on with where it stood"
+    said = cli("search", folder.url, "--cancel")
+    assert said.code == 2 and "nobody drives it" in said.err
