@@ -51,7 +51,6 @@ class Search(Frozen):
     parallel: PositiveInt | None = Field(None, description="trials at a time; default what fits")
     gpus: Share = Field(1.0, description="of a GPU, that a trial of one worker takes")
     storage: str | None = Field(None, description="an SQL database's URL; default a journal file")
-    warm_start: str | None = Field(None, description="a search folder whose trials are known")
     _no_test = field_validator("metric")(_not_of_test)
 
     def goals(self, recipe: Recipe) -> list[Objective]:

@@ -16,7 +16,7 @@ from trainers.recipe import Recipe
 
 RECIPE, STATE = "search.yaml", "search.json"
 WISHES = ("pause", "stop", "cancel")
-BUDGET = ("trials", "seconds", "parallel", "gpus", "retrain", "storage", "warm_start", "first")
+BUDGET = ("trials", "seconds", "parallel", "gpus", "retrain", "storage", "first")
 
 
 @dataclass(frozen=True)

@@ -198,10 +198,10 @@ def share(recipe: Recipe) -> tuple[int, dict[str, float]]:
     ray = connected(1)
     total = ray.cluster_resources()
     scale, device = recipe.scale, capacity.device_type(recipe.scale)
-    fewest, _ = scale.group
+    most = scale.group[1]
     kind = "GPU" if device.type == "cuda" else "CPU"
-    if fewest > 1:
-        fits = max(1, int(total.get(kind, 0)) // fewest)
+    if most > 1:
+        fits = max(1, int(total.get(kind, 0)) // most)
         # The group's own workers take the resources; its driver may have no core to itself.
         return recipe.search.parallel or fits, {"memory": 64 * 2**20}
     each = recipe.search.gpus if kind == "GPU" else 1.0
