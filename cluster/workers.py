@@ -229,7 +229,7 @@ def worker(config: dict[str, Any]) -> None:
 
     recipe = Recipe.check(config["recipe"])
     session = RayWorker.here(
-        config["folder"], recipe.scale, config["token"], opens_test=config["opens_test"]
+        config["folder"], recipe.scale, config["token"], opens_test=config.get("opens_test", True)
     )
     try:
         for report in fit(recipe, session):
