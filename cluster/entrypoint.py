@@ -12,7 +12,14 @@ from datasets import store
 from datasets.refusal import Refusal
 
 VERBS = ("train", "evaluate", "pack", "doctor")
-_SECRET = re.compile(r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE", re.I)
+_SECRET = re.compile(
+    r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE|(^|_)(PAT|AUTH|CREDS?)($|_)",
+    re.I,
+)
+# What only secrets begin with: AWS's, GitHub's, Hugging Face's, Slack's, OpenAI's and private keys.
+_KEY = re.compile(
+    r"^(AKIA|ASIA)[0-9A-Z]{12,}|^(gh[pousr]_|github_pat_|hf_|xox[a-z]-|sk-)|PRIVATE KEY"
+)
 
 
 def planned(words: Sequence[str], shipped: Cargo) -> list[str]:
@@ -129,11 +136,12 @@ def _variable(said: str) -> tuple[str, str]:
             value=name,
             remedy="write --env NAME=VALUE",
         )
-    if _SECRET.search(name):
+    found = value if equals else os.environ[name]
+    if _SECRET.search(name) or _KEY.search(found):
         raise Refusal(
-            "whoever may list jobs could read it",
+            f"{name} looks like a secret, and whoever may list jobs could read it",
             path="--env",
             value=name,
             remedy="put secrets into the environment of the nodes, or give them a role",
         )
-    return name, value if equals else os.environ[name]
+    return name, found

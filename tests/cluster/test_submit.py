@@ -203,9 +203,14 @@ def test_secrets_do_not_travel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-north-1")
     found = entrypoint.variables(["AWS_DEFAULT_REGION", "A=b=c"])
     assert found == {"AWS_DEFAULT_REGION": "eu-north-1", "A": "b=c"}
-    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "HF_TOKEN", "db_password"):
-        with pytest.raises(Refusal, match="could read it"):
+    for name in ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "HF_TOKEN", "db_password", "GH_PAT"):
+        with pytest.raises(Refusal, match=f"{name} .* could read it"):
             entrypoint.variables([f"{name}=x"])
+    for value in ("AKIAIOSFODNN7EXAMPLE", "hf_abcdefgh", "ghp_0123456789", "sk-abc"):
+        with pytest.raises(Refusal, match="could read it") as caught:
+            entrypoint.variables([f"PLAIN={value}"])
+        assert value not in str(caught.value) + str(caught.value.value)
+    assert entrypoint.variables(["PATHS=/a/sk-b", "COMPAT=1"])
     for said in ("1x=3", "=3", "NOT_SET_HERE"):
         with pytest.raises(Refusal, match="names no variable"):
             entrypoint.variables([said])
