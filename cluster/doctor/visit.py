@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from cluster.doctor.node import Asked, Examiner, Node, Seen
 
 PINGS = 5
+NEVER_RAN = "actor never ran"  # Ray's words
 PING_SECONDS = 30.0  # of a machine that is busy, too
 
 
@@ -56,7 +57,22 @@ def alive(ray: Any) -> list[Node]:
 
 
 def made(ray: Any, nodes: Sequence[Node], asked: Asked, *, seconds: float) -> Round:
-    """Ask all nodes at once and wait for `seconds` at most. Never raises for what a node does."""
+    """Ask all nodes at once and wait for `seconds` at most. Never raises for what a node does.
+
+    On a busy machine Ray may cancel an actor that never ran: such a node is asked once more.
+    """
+    found = _asked(ray, nodes, asked, seconds=seconds)
+    again = [node for node in nodes if NEVER_RAN in found.failed.get(node.name, "")]
+    if not again:
+        return found
+    more = _asked(ray, again, asked, seconds=seconds)
+    left = {name: why for name, why in found.failed.items() if NEVER_RAN not in why}
+    return Round(
+        {**found.seen, **more.seen}, {**found.clocks, **more.clocks}, {**left, **more.failed}
+    )
+
+
+def _asked(ray: Any, nodes: Sequence[Node], asked: Asked, *, seconds: float) -> Round:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     actors = {}

@@ -111,9 +111,20 @@ def linted(tool: str, path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def asks_for_what_runs_export(path: Path) -> None:
+    board = json.loads(path.read_text())
+    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    names = [re.fullmatch(r'ray_manta_(\w+)\{run=~"\$run"\}', each) for each in asked]
+    assert {name[1] for name in names if name} == {*GAUGES} and all(names)
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    known = {variable["name"] for variable in board["templating"]["list"]}
+    assert {*re.findall(r"\$\{?(\w+)", json.dumps(board))} <= known
+
+
 CHECKS: dict[str, Callable[[Path], None]] = {
     "Dockerfile": taken_by_docker,
     "aws-head-policy.json": taken_by_iam,
+    "grafana.json": asks_for_what_runs_export,
     "aws.yaml": taken_by_ray_up,
     "constraints.txt": taken_by_pip,
     "kuberay-cluster.yaml": taken_by_kubernetes,
@@ -161,7 +172,9 @@ def test_no_secret_is_written_down(name: str) -> None:
     assert SECRET.search(f"{text}\nenv: {{name: KEY, value: AKIAIOSFODNN7EXAMPLE}}")
 
 
-@pytest.mark.parametrize("name", sorted(set(FILES) - {"aws-head-policy.json", "constraints.txt"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(FILES) - {"aws-head-policy.json", "constraints.txt", "grafana.json"})
+)
 def test_ray_wants_a_token(name: str) -> None:
     text = (DEPLOY / name).read_text()
     if name in MANIFESTS:
@@ -269,13 +282,3 @@ def test_the_image_is_rootless_and_gets_what_runs() -> None:
         "tests",
         "benchmarks",
     } <= named
-
-
-def test_the_dashboard_asks_for_what_runs_export() -> None:
-    board = json.loads((DEPLOY / "grafana.json").read_text())
-    asked = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-    names = [re.fullmatch(r'ray_manta_(\w+)\{run=~"\$run"\}', each) for each in asked]
-    assert {name[1] for name in names if name} == {*GAUGES} and all(names)
-    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-    known = {variable["name"] for variable in board["templating"]["list"]}
-    assert {*re.findall(r"\$\{?(\w+)", json.dumps(board))} <= known
