@@ -27,9 +27,8 @@ def run(rounds: int | None = None) -> list[Reading]:
     """Seconds, and recoveries over the cold starts of their own runs."""
     from cluster.connection import connected
 
-    connected(
-        2
-    )  # here, not in a run's thread: Ray's processes end with the thread that started them
+    # Here, not in a run's thread: Ray's processes end with the thread that started them.
+    connected(2)
     found = [_disturbed() for _ in range(rounds or ROUNDS)]
     cold, again = [each["cold"] for each in found], [each["again"] for each in found]
     note = f"{found[0]['lost']} steps done again; two workers"

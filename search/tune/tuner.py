@@ -19,8 +19,8 @@ from cluster.session import STOP
 from datasets import store
 from search.tune.folder import Folder
 from search.tune.records import Asked, Records
+from search.tune.winner import recipe_of
 from trainers.recipe import Recipe
-from trainers.searching import COSTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +66,7 @@ class Desk:
         say: Callable[[Ended], None],
     ) -> None:
         assert recipe.search
-        self.folder, self.base, self.records = folder, recipe.override({"search": None}), records
+        self.folder, self.recipe, self.records = folder, recipe, records
         self.goals = recipe.search.goals(recipe)
         self.seeds = recipe.search.seeds
         self.enough, self.say = enough, say
@@ -142,10 +142,7 @@ class Desk:
                     store.write_bytes(store.join(folder, STOP), b"")
 
     def _runs(self, asked: Asked) -> list[dict[str, Any]]:
-        kept = next(goal for goal in self.goals if goal.metric not in COSTS)
-        recipe = self.base.override(
-            asked.changes, {"keep.metric": kept.metric, "keep.mode": kept.mode}
-        )
+        recipe = recipe_of(self.recipe, asked.changes)
         return [
             {
                 "recipe": recipe.override({"seed": recipe.seed + seed}).plain(),
