@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 # Nodes that died are missed at once, what they held is given back a little later.
 SETTLE_SECONDS = 5.0
 _POLL_SECONDS = 0.5
+_CLAIMS = "manta"  # a namespace of Ray's key-value store
 
 
 def num_gpus() -> int:
@@ -52,9 +53,9 @@ def check(fewest: int, device: torch.device) -> None:
     else:
         most = torch.cuda.device_count() if kind == "GPU" else max(MOST_SHARING_CORES, cores)
     if fewest > most:
-        need = f"needs {fewest} GPUs, there are {most}"
+        kinds = "GPUs" if kind == "GPU" else "CPU workers"
         raise Refusal(
-            f"scale.workers={fewest} {need if kind == 'GPU' else f'is more than {most} CPU workers'}",
+            f"{fewest} workers are more than the {most} {kinds} that there are",
             path="scale.workers",
             value=fewest,
             remedy="use fewer workers"
@@ -155,14 +156,30 @@ def reserved() -> set[str]:
     return {n for n, group in table.items() if n.endswith(job) and group["state"] != "REMOVED"}
 
 
-def release(groups: set[str]) -> None:
-    """Give placement groups back. When Ray's controller dies, another actor should, by the dashboard's help: where there is
-    none, or two Rays on a machine, the resources would be held for ever.
+def claim(group: str) -> None:
+    """A worker's word in which placement group `group` runs: several groups of a search share one job."""
+    from ray.experimental import internal_kv
+    from ray.util import get_current_placement_group
+
+    if placed := get_current_placement_group():
+        internal_kv._internal_kv_put(placed.id.hex(), group, namespace=_CLAIMS)
+
+
+def release(group: str, before: set[str]) -> None:
+    """Give back what a training group that ended held, if it still does; `before` are what was reserved before it began.
+
+    When Ray's controller dies, another actor should, by the dashboard's help: where there is none, or two Rays on a
+    machine, the resources would be held for ever.
     """
+    from ray.experimental import internal_kv
     from ray.util.placement_group import PlacementGroup, remove_placement_group
 
-    for group in groups:
-        remove_placement_group(PlacementGroup(connected(1).PlacementGroupID(bytes.fromhex(group))))
+    ray = connected(1)
+    for each in reserved() - before:
+        claimed = internal_kv._internal_kv_get(each, namespace=_CLAIMS)
+        # One that nobody claimed may be another's that has just begun: it starts again, as after any loss.
+        if claimed is None or claimed.decode() == group:
+            remove_placement_group(PlacementGroup(ray.PlacementGroupID(bytes.fromhex(each))))
 
 
 def workers_on(nodes: set[str] | None = None) -> int:

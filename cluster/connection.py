@@ -19,6 +19,8 @@ MOST_SHARING_CORES = 8  # CPU workers on fewer cores: fine for tests and laptops
 # Read by Ray when its modules are imported. Its own poll of 2 s would be paid at every report.
 _SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.3",
+    # Groups are started where there is room: what is not placed by then has lost it again.
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "20",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }

@@ -76,7 +76,8 @@ class Cargo:
             f"{name} ({size / 1e6:,.0f} MB)" for size, name in sizes[: -SHOWN - 1 : -1]
         )
         return Refusal(
-            f"the checkout ({self}) is more than the {most / 2**20:.0f} MiB that a cluster takes; the largest: {named}",
+            f"the checkout ({self}) is, packed, more than the {most / 2**20:.0f} MiB that a cluster takes; "
+            f"the largest: {named}",
             path=str(self.root),
             value=self.bytes,
             remedy="name them in .rayignore; data belong into a packed set on s3://",

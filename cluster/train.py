@@ -173,7 +173,11 @@ def _drive(
                 path=folder,
                 remedy="the same command starts it anew",
             ) from error
-        summary.amend(folder, status="failed", error=f"{type(error).__name__}: {error}"[:2000])
+        why = f"{type(error).__name__}: {error}"
+        summary.amend(folder, status="failed", error=why[:2000])
+        saved = checkpoint.step_of(checkpoint.latest(folder))
+        short = " ".join(why.split())[:200]
+        summary.happened(folder, "failed", step=max(saved, bar.step), why=short)
         raise
     finally:
         bar.close()

@@ -83,6 +83,7 @@ class Group:
         self.device = capacity.device_type(recipe.scale)
         self.lock, self.signals, self.opens_test = lock, signals, opens_test
         self.follower = Follower(folder, bar, signals)
+        self.token = ""
         self.deaths, self.reached = 0, checkpoint.latest(folder)
         self.stacks = {*watchdog.found(folder)}
 
@@ -102,6 +103,7 @@ class Group:
 
         place = summary.read(self.folder).get("place", {})
         summary.amend(self.folder, status="running", place={**place, "workers": size})
+        self.token = self.lock.renew()  # of this group: one that is cut off may still work
         leaving, small_since = capacity.draining(), math.inf
         others = capacity.reserved()
 
@@ -123,7 +125,7 @@ class Group:
             self.follower.during(lambda: self._fit(size), reason)
         except (TrainingFailedError, ActorDiedError) as raised:  # workers, or Ray's controller
             error = raised
-            capacity.release(capacity.reserved() - others)
+            capacity.release(self.token, others)
         cause, why = _cause(error), self.follower.why
         if cause is not None and not isinstance(cause, OutOfMemory):
             raise cause from None
@@ -163,13 +165,18 @@ class Group:
         # A run that gets on may lose many workers; one that does not, few.
         self.deaths = self.deaths + 1 if newest == self.reached else 1
         self.reached = newest
+        crowded = _unplaced(error)
+        event, told = ("crowded", "no room for all of them") if crowded else ("died", _line(error))
         if self.deaths > MOST_RESTARTS:
             raise Refusal(
-                f"workers died {self.deaths} times without a new checkpoint; last: {_line(error)}",
+                f"{self.deaths} groups of workers ended without a new checkpoint; the last: {told}",
                 path=self.folder,
                 remedy="the same command goes on from the last checkpoint",
             ) from error
-        event, told = "died", _line(error)
+        if crowded:
+            text = "room for the workers went while they started: starting again with what there is"
+            self._tell(event, told, text)
+            return
         if hung := sorted({*watchdog.found(self.folder)} - self.stacks):
             seconds = self.recipe.scale.hang_seconds
             event, told = "hung", f"no step for {seconds:g} s, see {watchdog.FOLDER}/{hung[0]}"
@@ -198,7 +205,7 @@ class Group:
                     "recipe": self.recipe.plain(),
                     "folder": self.folder,
                     "opens_test": self.opens_test,
-                    "token": self.lock.renew(),  # of this group: one that is cut off may still work
+                    "token": self.token,
                 },
                 torch_config=Wired(backend="nccl" if cuda else "gloo", timeout_s=1800),
                 scaling_config=ScalingConfig(
@@ -211,7 +218,7 @@ class Group:
                     name=uuid.uuid4().hex,  # Ray would otherwise resume by its own memory; ours is the run folder
                     storage_path=storage,
                     failure_config=FailureConfig(
-                        max_failures=0, max_preemption_failures=0, controller_failure_limit=2
+                        max_failures=0, max_preemption_failures=0, controller_failure_limit=0
                     ),
                 ),
             )
@@ -231,6 +238,8 @@ def worker(config: dict[str, Any]) -> None:
     session = RayWorker.here(
         config["folder"], recipe.scale, config["token"], opens_test=config.get("opens_test", True)
     )
+    if session.rank == 0:
+        capacity.claim(config["token"])
     try:
         for report in fit(recipe, session):
             session.alive()
@@ -253,6 +262,12 @@ def _cause(error: Any) -> BaseException | None:
         if isinstance(failure, Exception) and not _of_a_death(failure):
             return failure
     return None
+
+
+def _unplaced(error: BaseException | None) -> bool:
+    """Whether Ray found no room for all workers, though there was some before: a node went in between."""
+    failure = getattr(error, "controller_failure", None)
+    return type(failure).__name__ == "WorkerGroupStartupTimeoutError"
 
 
 def _of_a_death(failure: Exception) -> bool:

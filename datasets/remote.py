@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
     from datasets.fetching.objects import Objects
+
+logger = logging.getLogger(__name__)
 
 _REMEDIES = {
     errno.ENOSPC: "free some space, or choose another folder",
@@ -104,6 +107,23 @@ class Remote:
                 if bucket.holds(key):
                     return True
             return bool(self.system.exists(self.path))
+
+    def check_bucket(self) -> None:
+        """Refuse where the very bucket is missing; who may not list it is not told more."""
+        parts = urlsplit(self.url)
+        if parts.scheme not in _OBJECT_STORES:
+            return
+        try:
+            self.system.ls(parts.netloc, detail=False)
+        except FileNotFoundError:
+            raise Refusal(
+                "there is no such bucket",
+                path=redact(self.url),
+                value=parts.netloc,
+                remedy="check its name, and AWS_ENDPOINT_URL",
+            ) from None
+        except Exception as error:  # noqa: BLE001  what was asked first is answered by the caller
+            logger.debug("%s cannot be listed: %s", parts.netloc, error)
 
     def _object(self) -> tuple[Objects, str] | None:
         """Where obstore finds it, which is faster than s3fs to import; None where it cannot be used."""

@@ -62,6 +62,12 @@ def exists(url: str) -> bool:
         return path_of(url).exists()
 
 
+def check_bucket(url: str) -> None:
+    """Refuse a URL whose bucket is not there: for who found nothing at it."""
+    if is_remote(url):
+        Remote(url).check_bucket()
+
+
 def names(url: str) -> list[str]:
     """Names of a folder's entries, sorted; [] when it is absent."""
     if is_remote(url):

@@ -19,6 +19,7 @@ GOOD = {"finished", "stopped", "preempted", "resized"}  # after these nothing is
 LATER = "interrupted"  # found at the next launch: nobody knows when it happened
 WORDS = {
     "died": "a worker died",
+    "crowded": "no room for the workers",
     "hung": "a worker hung",
     "preempted": "a node was taken away",
     "resized": "more workers",
@@ -26,6 +27,8 @@ WORDS = {
     "interrupted": "found interrupted",
     "damaged": "a damaged checkpoint",
 }
+# Of a label: its part of the panel's width and height, and the points between two above each other.
+_WIDE, _TALL, _LINE = 0.22, 0.06, 9.0
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,8 @@ def sheet(found: Sequence[Event]) -> Sheet | None:
 def _draw(axes: Axes, found: Sequence[Event]) -> None:
     factor, unit = _unit(found[-1].seconds)
     begun: Event | None = None
+    whole, highest = found[-1].seconds or 1.0, max(event.step for event in found) or 1
+    labels: list[tuple[float, float]] = []  # where there are some, as parts of the whole
     for event in found:
         if event.name in BEGINNINGS:
             begun = event
@@ -100,10 +105,15 @@ def _draw(axes: Axes, found: Sequence[Event]) -> None:
         good = event.name in GOOD
         colour, marker = (PALETTE[2], "o") if good else (PALETTE[1], "X")
         axes.plot(event.seconds / factor, event.step, marker, color=colour, markersize=6)
+        part, up = event.seconds / whole, event.step / highest
+        while any(abs(part - x) < _WIDE and abs(up - y) < _TALL for x, y in labels):
+            up += _TALL
+        labels.append((part, up))
+        raised = (up - event.step / highest) / _TALL * _LINE
         axes.annotate(
             WORDS.get(event.name, event.name),
             (event.seconds / factor, event.step),
-            xytext=(-4, 5),
+            xytext=(-4, 5 + raised),
             textcoords="offset points",
             ha="right",
             color=MUTED,

@@ -415,3 +415,18 @@ def test_doctor_is_content_with_this_machine_and_not_with_a_bad_place(tmp_path: 
     checks = {check["name"]: check for check in json.loads(said.out)["checks"]}
     assert not checks["run folders"]["ok"]
     assert "/proc/nope" in checks["run folders"]["found"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["trian"], "No such command 'trian'. Did you mean 'train'? -- see `"),
+        (["train"], "Missing argument 'RECIPE' -- see `"),
+        (["data", "replay", "runs/x", "--step", "abc"], "for '--step': Input should be a valid"),
+    ],
+)
+def test_a_wrong_word_is_one_line(words: list[str], told: str) -> None:
+    said = cli(*words)
+    assert said.code == 2 and said.out == ""
+    (line,) = said.err.splitlines()
+    assert line.startswith("error: ") and told in line and line.endswith("--help`")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from datasets.refusal import Refusal
 
@@ -18,7 +19,45 @@ if TYPE_CHECKING:
     from cluster.run import Run
     from trainers.recipe import Recipe
 
+
+class Group(TyperGroup):
+    """The verbs. A word that is wrong is told in a line, like all that we refuse."""
+
+    def main(
+        self,
+        args: Any = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        run = functools.partial(
+            super().main, args, prog_name, complete_var, False, windows_expand_args, **extra
+        )
+        if not standalone_mode:
+            return run()
+        try:
+            code = run()
+        except typer.Abort:
+            code = 130
+        except Exception as error:
+            # typer's own or click's, as its version has it
+            context, told = getattr(error, "ctx", None), getattr(error, "format_message", None)
+            if told is None:
+                raise
+            code = 2
+            if type(error).__name__ == "NoArgsIsHelpError" and context:
+                sys.stderr.write(f"{context.get_help()}\n")
+            else:
+                where = context.command_path if context else "launch.py"
+                said = " ".join(told().split()).rstrip(".")
+                sys.stderr.write(f"error: {said} -- see `{where} --help`\n")
+        raise SystemExit(code if isinstance(code, int) else 0)
+
+
 app = typer.Typer(
+    cls=Group,
     help="Train, search and study vision models from one recipe.",
     no_args_is_help=True,
     add_completion=False,

@@ -37,6 +37,7 @@ def read(url: str) -> Manifest:
     """The manifest of the data set at `url`; Refusal where there is none or it is not true."""
     path = store.join(url, NAME)
     if not store.exists(path):
+        store.check_bucket(url)
         raise Refusal(
             f"no {NAME}: not a packed data set, or pack was interrupted",
             path=url,

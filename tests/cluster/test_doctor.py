@@ -148,14 +148,14 @@ def test_a_node_unlike_the_others_is_named_and_without_it_the_cluster_is_sound(
         code, found = examined(DIGITS, data, "scale.device=cpu", "scale.workers=9", *place)
         wrong = bad(found)
         assert code == 2
-        assert "versions" in wrong, found
+        assert "versions" in wrong, [check["found"] for check in found["nodes"]]
         assert "torch 1.0.0 (driver 2." in wrong["versions"]["found"]
         assert "not the same folder" in wrong["run folders"]["found"]
         assert "manifest.json: there is nothing here" in wrong["data here"]["found"]
         assert str(full) in wrong["cache"]["found"]
         for check in ("versions", "run folders", "data here", "cache"):
             assert ends(wrong[check]) == [name]
-        assert "scale.workers=9 is more than 3 CPU workers" in wrong["workers"]["found"]
+        assert "9 workers are more than the 3 CPU workers" in wrong["workers"]["found"]
         said = cli("train", DIGITS, *SMALL, data, "scale.workers=2", *place)
         assert said.code == 2
         (line,) = said.err.splitlines()

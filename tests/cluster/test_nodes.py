@@ -41,9 +41,9 @@ def cluster() -> Iterator[Any]:
 class Driven:
     """`launch.py train` on the cluster, and what it has said and written."""
 
-    def __init__(self, address: str, out: Path, *words: str) -> None:
+    def __init__(self, address: str, out: Path, *words: str, driver: str = DRIVER) -> None:
         self.out, self.log = out / "runs", out / "said"
-        command = [sys.executable, "-c", DRIVER, "train", DIGITS, *SMALL, *words]
+        command = [sys.executable, "-c", driver, "train", DIGITS, *SMALL, *words]
         environment = {**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)}
         with self.log.open("w") as file:
             self.process = subprocess.Popen(
@@ -123,6 +123,33 @@ def test_an_elastic_run_follows_its_nodes(cluster: Any, tmp_path: Path) -> None:
     proof = prove(Run.open(str(run.folder)))
     assert proof.holds, proof.violations
     assert proof.worlds == [1, 2]
+
+
+@pytest.mark.timeout(200)
+def test_a_node_that_goes_while_its_workers_start_is_done_without(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.add_node(num_cpus=1)
+    monkeypatch.setenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "2")
+    # The first look found room for two, one of which went before Ray placed anybody.
+    gone = (
+        "from cluster import capacity; awaited, share = capacity.awaited, capacity.share; "
+        "rooms, shares = iter([2]), iter([{'CPU': 1}]); "
+        "capacity.awaited = lambda *a, **k: next(rooms, None) or awaited(*a, **k); "
+        "capacity.share = lambda *a: next(shares, None) or share(*a); "
+    )
+    run = Driven(cluster.address, tmp_path, "scale.workers=1..2", *ENDLESS, driver=gone + DRIVER)
+    try:
+        run.until("steps of the one that is left", lambda: run.steps()[-1] > 20)
+        assert "room for the workers went while they started" in run.said
+        assert "a worker died" not in run.said
+        told = [event["event"] for event in run.summary()["events"]]
+        assert told == ["crowded", "started"]
+        (run.folder / STOP).touch()
+        assert run.process.wait(PATIENCE) == 130
+    finally:
+        run.process.kill()
+        run.process.wait()
 
 
 def drain(address: str, node: str) -> None:

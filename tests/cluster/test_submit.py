@@ -92,7 +92,7 @@ def test_the_doctor_examines_a_cluster_by_a_job_of_it(address: str, tmp_path: Pa
     assert said.code == 2, "nine workers are too many"
     checks = json.loads(said.out)["checks"]
     found = {check["name"]: check for check in checks}
-    assert "scale.workers=9 is more than 3 CPU workers" in found["workers"]["found"]
+    assert "9 workers are more than the 3 CPU workers" in found["workers"]["found"]
     assert found["cluster"]["found"] == "1 node, 3 CPUs, 0 GPUs"
     assert found["nodes"]["ok"], found["nodes"]
     assert len(found["clocks"]["nodes"]) == 1 and found["clocks"]["most"] < 1000
