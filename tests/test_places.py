@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,19 +19,18 @@ import torch
 from safetensors.torch import load_file
 
 from cluster import workers
-from cluster.connection import connected
 from cluster.run import Run, run
 from cluster.session import Local
 from cluster.train import run_folder
 from datasets.refusal import Refusal
 from search.ledger import prove
+from tests.local_ray import local_ray
 from trainers import checkpoint, feed
 from trainers.accumulation import OutOfMemory
 from trainers.engine import TrainStream, fit
 from trainers.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
-SHUTDOWN_SECONDS = 30
 CLOCKS = {"seconds", "wait_seconds", "images_per_second", "step_seconds", "allreduce_share"}
 SMALL = ["scale.device=cpu", "scale.threads=1", "log.tensorboard=false", "phases.0.epochs=null"]
 
@@ -66,23 +64,13 @@ def recipe(name: str, *changes: str) -> Recipe:
 @pytest.fixture(scope="module", autouse=True)
 def ray_session() -> Iterator[None]:
     """One Ray for all these tests, started as Manta starts it; it leaves no process behind."""
-    import ray
     from ray import cloudpickle
 
-    environment = dict(os.environ)
-    before = descendants()
     # Workers do not import the tests: what these send them travels whole.
     cloudpickle.register_pickle_by_value(sys.modules[__name__])
-    connected(2)
-    yield
-    ray.shutdown()
+    with local_ray(2):
+        yield
     cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
-    os.environ.clear()
-    os.environ.update(environment)
-    deadline = time.monotonic() + SHUTDOWN_SECONDS
-    while left := descendants() - before:
-        assert time.monotonic() < deadline, f"Ray left processes {left}"
-        time.sleep(0.1)
 
 
 @dataclass(frozen=True)
@@ -416,19 +404,3 @@ def timeless(found: Rows) -> Rows:
 
 def predictions(folder: str) -> Any:
     return pyarrow.parquet.read_table(Path(folder, "predictions.parquet"))
-
-
-def descendants() -> set[int]:
-    """Processes begun by this one, their children included; the dead that nobody has asked about left out."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, parent = status.read_text(errors="replace").rsplit(")", 1)[1].split()[:2]
-        except OSError:
-            continue  # ended meanwhile
-        if state != "Z":
-            parents[int(status.parent.name)] = int(parent)
-    found: set[int] = {os.getpid()}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found - {os.getpid()}

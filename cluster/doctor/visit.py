@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +9,7 @@ from typing import Any, NamedTuple
 
 from cluster.doctor.node import Asked, Examiner, Node, Seen
 
-logger = logging.getLogger(__name__)
-
 PINGS = 5
-TRIES, PAUSE_SECONDS = 5, 1.0  # of nodes whose actor never ran
-NEVER_RAN = "actor never ran"  # Ray's words
 PING_SECONDS = 30.0  # of a machine that is busy, too
 
 
@@ -61,26 +56,7 @@ def alive(ray: Any) -> list[Node]:
 
 
 def made(ray: Any, nodes: Sequence[Node], asked: Asked, *, seconds: float) -> Round:
-    """Ask all nodes at once and wait for `seconds` at most. Never raises for what a node does.
-
-    On a busy machine, and of nodes that came a moment ago, Ray may cancel an actor that never ran: they are asked again.
-    """
-    begun, found = time.monotonic(), _asked(ray, nodes, asked, seconds=seconds)
-    for _ in range(TRIES):
-        again = [node for node in nodes if NEVER_RAN in found.failed.get(node.name, "")]
-        if not again or time.monotonic() - begun > seconds:
-            break
-        logger.info("asking again: %s", found.failed)
-        time.sleep(PAUSE_SECONDS)  # Ray's nodes hear of each other in turns
-        more = _asked(ray, again, asked, seconds=seconds)
-        left = {name: why for name, why in found.failed.items() if NEVER_RAN not in why}
-        found = Round(
-            {**found.seen, **more.seen}, {**found.clocks, **more.clocks}, {**left, **more.failed}
-        )
-    return found
-
-
-def _asked(ray: Any, nodes: Sequence[Node], asked: Asked, *, seconds: float) -> Round:
+    """Ask all nodes at once and wait for `seconds` at most. Never raises for what a node does."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     actors = {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +13,6 @@ import numpy as np
 import pytest
 
 from cluster import packing
-from cluster.connection import connected
 from datasets import pack, store
 from datasets.packed.manifest import Manifest
 from datasets.packing import encoded
@@ -23,24 +21,14 @@ from datasets.refusal import Refusal
 from tests.datasets.photographs import Folder
 from tests.datasets.photographs import encoded as picture
 from tests.datasets.photographs import source as photographs_source
-from tests.test_places import SHUTDOWN_SECONDS, descendants
+from tests.local_ray import local_ray
 
 
 @pytest.fixture(scope="module")
 def ray_session() -> Iterator[None]:
     """A Ray of our own that leaves no process behind."""
-    import ray
-
-    environment, before = dict(os.environ), descendants()
-    connected(1)
-    yield
-    ray.shutdown()
-    os.environ.clear()
-    os.environ.update(environment)
-    deadline = time.monotonic() + SHUTDOWN_SECONDS
-    while left := descendants() - before:
-        assert time.monotonic() < deadline, f"Ray left processes {left}"
-        time.sleep(0.1)
+    with local_ray(1):
+        yield
 
 
 @pytest.fixture(scope="module")
