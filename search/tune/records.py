@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
 
-CHANGES, OWNER, WHY = "changes", "owner", "why"  # attributes of a trial
+# Attributes of a trial; `same_as` is the one whose result stands for it.
+CHANGES, OWNER, WHY, SECONDS, SAME = "changes", "owner", "why", "seconds", "same_as"
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,16 @@ class Records:
             trial.report(value, evaluation)
         return bool(trial.should_prune())
 
-    def complete(self, number: int, values: Sequence[float]) -> None:
-        """The trial ran to its end; a value that is no number fails it."""
+    def spent(self, number: int, seconds: float) -> None:
+        """The time that the trial's process had for it, of all its starts."""
+        trial = self._running[number]
+        before = trial.user_attrs.get(SECONDS, 0.0)
+        trial.set_user_attr(SECONDS, round(before + seconds, 3))
+
+    def complete(self, number: int, values: Sequence[float], *, same_as: int | None = None) -> None:
+        """The trial ran to its end, or that of another of the same point did; a value that is no number fails it."""
+        if same_as is not None:
+            self._running[number].set_user_attr(SAME, same_as)
         if not all(map(math.isfinite, values)):
             self.fail(number, f"a value is no number: {', '.join(map(str, values))}")
             return

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import xxhash
@@ -76,6 +77,25 @@ class Journal:
             store.write_bytes(self.url, self.path.read_bytes())
         except Refusal as refusal:
             logger.warning("the journal is not copied now: %s", refusal)
+
+
+def copy(folder: str) -> BaseStorage:
+    """The records of a search folder as they are now, to be read: whoever drives the search writes on."""
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import BaseJournalBackend
+
+    url = store.join(folder, JOURNAL)
+    data = store.read_bytes(url) if store.exists(url) else b""
+    logs = [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
+
+    class Copy(BaseJournalBackend):
+        def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
+            return logs[log_number_from:]
+
+        def append_logs(self, new: list[dict[str, Any]]) -> None:
+            raise AssertionError("a copy is only read")
+
+    return JournalStorage(Copy())
 
 
 def _own(url: str) -> Path:

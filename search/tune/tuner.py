@@ -81,7 +81,7 @@ class Desk:
             asked = self.left.pop(0) if self.left else self.records.ask()
             if known := self.records.known(asked):
                 number, values = known
-                self.records.complete(asked.number, values)
+                self.records.complete(asked.number, values, same_as=number)
                 why = f"the point of trial {number:04d}"
                 self.say(Ended(asked.number, "known", asked.changes, values, why))
                 continue
@@ -115,6 +115,7 @@ class Desk:
             return
         found = result or {}
         number, seconds = asked.number, float(found.get("seconds", 0.0))
+        self.records.spent(number, seconds)
         if died:
             why = f"its process died {MOST_DEATHS + 1} times"
             self.records.fail(number, why)

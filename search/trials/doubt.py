@@ -1,0 +1,151 @@
+"""How far to trust the best of many: against the runner-up, against its own seeds, against having been chosen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cluster.run import Run
+from datasets import store
+from datasets.refusal import Refusal
+from search.trials.found import Found
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+
+ACCURACY = "val/accuracy"
+DRAWS, CHUNK = 1_000, 100  # of the bootstrap
+MOST_TRIALS = 500  # the best of them, whose predictions are read
+CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Versus:
+    """Two trials on the same rows: how many only the one, only the other gets right."""
+
+    best: int
+    other: int
+    only_best: int
+    only_other: int
+    rows: int
+
+    @property
+    def p(self) -> float:
+        """Of a difference at least as large by chance: McNemar's exact test (two-sided binomial)."""
+        from scipy.stats import binomtest
+
+        apart = self.only_best + self.only_other
+        return float(binomtest(self.only_best, apart).pvalue) if apart else 1.0
+
+
+@dataclass(frozen=True)
+class Optimism:
+    """What the best's score owes to its having been the best of `trials` on these `rows`."""
+
+    score: float
+    corrected: float
+    low: float
+    high: float
+    trials: int
+    rows: int
+
+    @property
+    def gain(self) -> float:
+        return self.score - self.corrected
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What there is to say; None where the trials kept no predictions, or too few ended."""
+
+    runner_up: Versus | None
+    alike: int  # trials that cannot be told from the best, the best not counted
+    compared: int
+    optimism: Optimism | None
+
+
+def of(found: Found) -> Doubt:
+    """Read the predictions of the finished trials and weigh them. Only accuracy has rows that are right or wrong."""
+    best = found.complete
+    if found.goals[0].metric != ACCURACY or len(found.goals) > 1 or _seeds(found) > 1:
+        return Doubt(None, 0, 0, None)
+    hits = right({int(n): found.run(int(n)) for n in best.index[:MOST_TRIALS]})
+    if hits is None or len(hits.columns) < 2:
+        return Doubt(None, 0, 0, None)
+    first, *others = hits.columns
+    versus = [_versus(hits, int(first), int(other)) for other in others]
+    alike = sum(each.p > CHANCE for each in versus)
+    return Doubt(versus[0], alike, len(versus), optimism(hits))
+
+
+def right(runs: Mapping[int, Run]) -> pd.DataFrame | None:
+    """Validation row x trial: whether it was predicted right; trials that kept no predictions are left out."""
+    import pandas as pd
+
+    columns = {}
+    for number, run in runs.items():
+        url = store.join(run.url, "predictions.parquet")
+        try:
+            if not store.exists(url):
+                continue
+            table = pd.read_parquet(
+                io.BytesIO(store.read_bytes(url)), columns=["split", "id", "label", "prediction"]
+            )
+        except (Refusal, OSError, ValueError, KeyError):
+            continue  # one damaged folder hides no other
+        val = table[table["split"] == "val"].drop_duplicates("id").set_index("id")
+        if len(val):
+            columns[number] = val["label"] == val["prediction"]
+    if not columns:
+        return None
+    return pd.DataFrame(columns).dropna().astype(bool)
+
+
+def optimism(hits: pd.DataFrame, *, draws: int = DRAWS) -> Optimism:
+    """Bootstrap the rows: choose the best on those drawn, score it on those that were not (Tsamardinos et al. 2018, BBC-CV).
+
+    `hits` is row x trial, the first column the chosen one.
+    """
+    import numpy as np
+
+    values = hits.to_numpy(dtype=np.float32)
+    rows = len(values)
+    random = np.random.Generator(np.random.PCG64(0))
+    scores: list[np.ndarray] = []
+    for _ in range(-(-draws // CHUNK)):
+        drawn = random.multinomial(rows, [1 / rows] * rows, size=CHUNK).astype(np.float32)
+        chosen = (drawn @ values).argmax(axis=1)
+        left = drawn == 0
+        scored = (left * values[:, chosen].T).sum(axis=1) / left.sum(axis=1).clip(min=1)
+        scores.append(scored)
+    found = np.concatenate(scores)[:draws]
+    low, high = np.quantile(found, [0.025, 0.975])
+    return Optimism(
+        score=float(values[:, 0].mean()),
+        corrected=float(found.mean()),
+        low=float(low),
+        high=float(high),
+        trials=values.shape[1],
+        rows=rows,
+    )
+
+
+def of_seeds(found: Found) -> tuple[int, float, float | None] | None:
+    """(runs, mean, sd) of the winner's goal over the seeds that it was trained with anew."""
+    told = (found.state.get("scores") or {}).get(found.goals[0].metric)
+    if not isinstance(told, Mapping) or not told.get("n"):
+        return None
+    return int(told["n"]), float(told["mean"]), told.get("sd")
+
+
+def _versus(hits: pd.DataFrame, best: int, other: int) -> Versus:
+    a, b = hits[best], hits[other]
+    return Versus(best, other, int((a & ~b).sum()), int((b & ~a).sum()), len(hits))
+
+
+def _seeds(found: Found) -> int:
+    assert found.recipe.search
+    return found.recipe.search.seeds

@@ -1,0 +1,172 @@
+"""A search as it is on record: goals, space and trials, read from its folder while it runs or afterwards."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from cluster.run import Run
+from datasets import store
+from datasets.refusal import Refusal
+from search.tune import storage
+from search.tune.folder import Folder
+from search.tune.records import CHANGES, SAME, SECONDS, WHY
+from trainers.recipe import Recipe
+from trainers.searching import Objective
+from trainers.space import Space
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
+
+FIXED = ["state", "seconds", "evaluations", "reached", "same_as", "why"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search and what it has found so far."""
+
+    folder: Folder
+    study: Study  # as it was when it was read
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        return self.folder.recipe
+
+    @cached_property
+    def goals(self) -> Sequence[Objective]:
+        assert self.recipe.search
+        return self.recipe.search.goals(self.recipe)
+
+    @cached_property
+    def space(self) -> Space:
+        assert self.recipe.search
+        return Space.parse(self.recipe.search.space)
+
+    @cached_property
+    def state(self) -> dict[str, Any]:
+        """search.json: status, the chosen trial, the retrained runs and their scores."""
+        return self.folder.state
+
+    @cached_property
+    def trials(self) -> list[FrozenTrial]:
+        """Those that were begun here, by number."""
+        return [
+            each for each in self.study.get_trials(deepcopy=False) if CHANGES in each.user_attrs
+        ]
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """A row a trial, by number: `state` (complete, pruned, fail, running), the goals' values, what was drawn by its
+        dotted path, `reached` (the last intermediate value), `seconds`, `evaluations`, `same_as`, `why`.
+        """
+        import pandas as pd
+
+        paths = [dimension.path for dimension in self.space.dimensions]
+        names = [goal.metric for goal in self.goals]
+        rows = [_row(trial, names) for trial in self.trials]
+        index = pd.Index([trial.number for trial in self.trials], name="trial", dtype="int64")
+        frame = pd.DataFrame(rows, index=index, columns=["state", *names, *paths, *FIXED[1:]])
+        return frame.astype({"seconds": float, "evaluations": "int64", "reached": float})
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """A short name for each searched path, as far as it tells them apart: `lr`, `optim.name`."""
+        paths = [dimension.path for dimension in self.space.dimensions]
+        found = {path: _short(path) for path in paths}
+        said = [*found.values()]
+        return {path: label if said.count(label) == 1 else path for path, label in found.items()}
+
+    @property
+    def complete(self) -> pd.DataFrame:
+        """The trials that ran to their end under their own number, the best first."""
+        table = self.table
+        done = table[(table["state"] == "complete") & table["same_as"].isna()]
+        goal = self.goals[0]
+        return done.sort_values(goal.metric, ascending=goal.mode == "min", kind="stable")
+
+    @property
+    def curves(self) -> dict[int, pd.Series]:
+        """Of each trial the values that it reported, by evaluation: the best so far of the first goal."""
+        import pandas as pd
+
+        found = {}
+        for trial in self.trials:
+            if trial.intermediate_values:
+                values = sorted(trial.intermediate_values.items())
+                found[trial.number] = pd.Series(dict(values), dtype=float)
+        return found
+
+    def run(self, number: int) -> Run:
+        """The run of a trial (of its first seed)."""
+        return Run(self.folder.trial(number))
+
+    @property
+    def retrained(self) -> list[Run]:
+        """The winner's runs over new seeds; nothing before they ended."""
+        inside = f"/{self.folder.name}/"
+        # A folder may have been copied since: they are looked for where it is now.
+        urls = [str(url) for url in self.state.get("retrained", ())]
+        return [Run(store.join(self.folder.url, url.rpartition(inside)[2])) for url in urls]
+
+
+def read(url: str) -> Found:
+    """The search at a folder, local or s3://. Raises Refusal where there is none, or no records of it."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    folder = Folder.open(url)
+    recipe = folder.recipe
+    assert recipe.search
+    database = storage.url_of(recipe.search.storage)
+    if database:
+        kept = storage.database(database)
+        names = [name for name in optuna.get_all_study_names(kept) if name == folder.name]
+    else:
+        kept = storage.copy(folder.url)
+        names = optuna.get_all_study_names(kept)  # one; named as the folder was at first
+    if not names:
+        raise Refusal(
+            "no trial is on record yet",
+            path=folder.url,
+            value=folder.url,
+            remedy="`python launch.py search` of it begins, or look again in a minute",
+        )
+    return Found(folder, optuna.load_study(study_name=names[0], storage=kept))
+
+
+def is_search(url: str) -> bool:
+    """Whether a folder is a search's."""
+    try:
+        Folder.open(url)
+    except Refusal:
+        return False
+    return True
+
+
+def _short(path: str) -> str:
+    *before, last = path.split(".")
+    if last != "name" or not before:
+        return last
+    return f"{before[-2] if before[-1] == 'main' and len(before) > 1 else before[-1]}.{last}"
+
+
+def _row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
+    told, values = trial.user_attrs, trial.values or ()
+    complete = trial.state.name == "COMPLETE"
+    reached = [value for _, value in sorted(trial.intermediate_values.items())]
+    return {
+        "state": trial.state.name.lower(),
+        **json.loads(told[CHANGES]),
+        **(dict(zip(names, values, strict=True)) if complete else {}),
+        "seconds": told.get(SECONDS, math.nan),
+        "evaluations": len(reached),
+        "reached": reached[-1] if reached else math.nan,
+        "same_as": told.get(SAME),
+        "why": told.get(WHY),
+    }

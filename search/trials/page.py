@@ -1,0 +1,134 @@
+"""report.html of a search: one page from its folder alone, readable without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from datasets import store
+from datasets.page import render
+from search import canvas, numbers, sheets
+from search.canvas import Panel
+from search.report import Picture, coloured
+from search.sheets import Cell, Sheet
+from search.trials import doubt, found, importance, panels, words
+from search.trials.found import Found
+
+
+def write(url: str) -> str:
+    """Draw report.html into a search folder; its path or URL."""
+    search = found.read(url)
+    page = store.join(search.folder.url, "report.html")
+    store.write_bytes(page, html(search).encode())
+    return page
+
+
+def html(search: Found) -> str:
+    """The page of a search, finished or not."""
+    filters: dict[str, Callable[..., Any]] = {"count": numbers.count, "yaml": coloured}
+    return render(Path(__file__).parent.parent / "search.html.j2", context(search), filters)
+
+
+def context(search: Found) -> dict[str, Any]:
+    """Everything that the template says."""
+    doubts, shares = doubt.of(search), importance.of(search)
+    went = [panels.history(search), panels.curves(search), panels.pareto(search)]
+    mattered = [panels.importances(search, shares), panels.rank(search, [*shares.index])]
+    across = panels.parallel(search)
+    return {
+        "name": search.recipe.name,
+        "folder": search.folder.name,
+        "status": str(search.state.get("status", "unknown")),
+        "verdict": words.sentences(search, doubts),
+        "tiles": words.tiles(search, doubts),
+        "notes": _notes(search),
+        "went": _drawn(went),
+        "parallel": _picture("Every finished trial a line; the best in red", across)
+        if across
+        else None,
+        "mattered": _drawn(mattered),
+        "few": not len(shares) and bool(len(search.table)),
+        "slices": _drawn(panels.slices(search)),
+        "trials": sheet(search),
+        "best": _text(search, "best.yaml"),
+        "recipe": _text(search, "search.yaml"),
+        "commands": _commands(search),
+    }
+
+
+def sheet(search: Found) -> Sheet:
+    """A row a trial, the best first; of those that did not end, by their number."""
+    done, table = search.complete, search.table
+    order = [*done.index, *(number for number in table.index if number not in done.index)]
+    paths = [dimension.path for dimension in search.space.dimensions]
+    shown = order[: sheets.MOST_ROWS]
+    rows = []
+    for number in shown:
+        line = table.loc[number]
+        state = line["state"]
+        if line["same_as"] == line["same_as"] and line["same_as"] is not None:
+            state = f"as {int(line['same_as']):04d}"
+        cells = [Cell(f"{number:04d}", float(number)), Cell(str(state))]
+        cells += [_score(goal.metric, line[goal.metric]) for goal in search.goals]
+        cells += [_score(search.goals[0].metric, line["reached"])]
+        cells += [_value(line[path]) for path in paths]
+        cells += [_seconds(line["seconds"]), Cell(str(line["why"] or ""))]
+        rows.append(cells)
+    headings = ["Trial", "State", *(goal.metric for goal in search.goals), "Best so far"]
+    headings += [search.labels[path] for path in paths]
+    return Sheet([*headings, "Seconds", "Why"], rows, len(order) - len(shown))
+
+
+def _score(metric: str, value: float) -> Cell:
+    return Cell(numbers.score(metric, float(value)), float(value)) if value == value else Cell("–")
+
+
+def _seconds(value: float) -> Cell:
+    return Cell(numbers.number(round(value, 1)), value) if value == value else Cell("–")
+
+
+def _value(value: Any) -> Cell:
+    if value is None or value != value:
+        return Cell("–")
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return Cell(str(value))
+    return Cell(f"{value:.3g}" if isinstance(value, float) else str(value), float(value))
+
+
+def _drawn(drawn: Sequence[Panel | None]) -> list[Picture]:
+    return [_picture(panel.title, canvas.single(panel)) for panel in drawn if panel]
+
+
+def _picture(caption: str, figure: Any) -> Picture:
+    return Picture(caption, Markup(canvas.svg(figure)), inline=True)
+
+
+def _notes(search: Found) -> list[str]:
+    notes = [str(note) for note in search.state.get("notes", ())]
+    if error := search.state.get("error"):
+        notes.insert(0, f"It ended with: {error}")
+    failed = search.table[search.table["state"] == "fail"]["why"].value_counts()
+    return notes + [f"{times} failed: {why}" for why, times in failed.head(5).items()]
+
+
+def _text(search: Found, name: str) -> str:
+    url = store.join(search.folder.url, name)
+    return store.read_bytes(url).decode(errors="replace") if store.exists(url) else ""
+
+
+def _commands(search: Found) -> list[tuple[str, str]]:
+    """(what it is for, lines to paste)."""
+    url = search.folder.url
+    more = len(search.table) + 20
+    return [
+        ("Go on with more trials", f"python launch.py search {url} search.trials={more}"),
+        ("The winner as a recipe", f"python launch.py results {url} --best winner.yaml"),
+        ("All trials as a table", f"python launch.py results {url} --save trials.csv"),
+        (
+            "In a notebook",
+            f'from search.trials import found\n\nsearch = found.read("{url}")\nsearch.table',
+        ),
+    ]
