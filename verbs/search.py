@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from datasets.refusal import Refusal
-from verbs.door import Debug, Json, Out, Overrides, tell, verb
+from verbs.door import Debug, Json, Out, Overrides, not_both, tell, verb
 
 
 @verb("python launch.py search recipes/digits_search.yaml search.trials=40")
@@ -41,6 +41,8 @@ def search(
 ) -> None:
     """Search a recipe's space, or go on where a search was interrupted; ends with the winner."""
     if from_wandb or names:
+        wish = "--pause" if pause else "--resume" if resume else "--stop" if stop else "--cancel"
+        not_both("--from-wandb", from_wandb, wish, pause or resume or stop or cancel)
         _translate(from_wandb, recipe, overrides, names or [], as_json)
         return
     said = [name for name, value in (("pause", pause), ("stop", stop), ("cancel", cancel)) if value]

@@ -54,7 +54,7 @@ def translated(said: Mapping[str, Any], place: str, *, grid: bool, note: Note) -
     given = _given(kind, said, place)
     if grid and kind not in GRID:
         raise Refusal(
-            f"a grid of {kind} has no end",
+            f"W&B makes no grid of {kind}",
             path=place,
             value=kind,
             remedy="give values, or method: random",
@@ -251,8 +251,8 @@ def _weights(values: Sequence[Any], weights: Any, place: str) -> tuple[list[Any]
     """Without those that are never drawn."""
     numbers = isinstance(weights, list) and all(type(each) in (int, float) for each in weights)
     wrong = ""
-    if not numbers or len(weights) != len(values) or min(weights) < 0:
-        wrong = "probabilities is a list of numbers, one for each of values"
+    if not numbers or len(weights) != len(values) or not all(0 <= each <= 1 for each in weights):
+        wrong = "probabilities is a list of numbers from 0 to 1, one for each of values"
     elif not math.isclose(sum(weights), 1, rel_tol=1e-5):
         wrong = f"the probabilities sum to {sum(weights):g}, not to 1"
     elif any(isinstance(value, list | dict) for value in values):

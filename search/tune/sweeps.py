@@ -185,7 +185,7 @@ def _grace(numbers: Mapping[str, int], factor: int, place: str, note: Note) -> i
 
 
 def _whole(number: Any, place: str) -> int:
-    if type(number) not in (int, float) or number != int(number) or number < 1:
+    if type(number) not in (int, float) or not 1 <= number < 1e9 or number != int(number):
         raise Refusal(
             "is no whole number above 0",
             path=place,

@@ -376,7 +376,7 @@ def one(name: str = "lr", **said: Any) -> dict[str, Any]:
         ({"parameters": {"lr": 0.1}}, "parameters.lr", "write lr: {value: 0.1}"),
         ({"parameters": None}, "parameters", "no mapping"),
         ({"parameters": {}}, "parameters", "no mapping"),
-        ({"method": "grid"}, "parameters.lr", "no end"),
+        ({"method": "grid"}, "parameters.lr", "no grid of uniform"),
         ({"method": "hyperopt"}, "method", "grid, random or bayes"),
         ({"method": ["grid"]}, "method", "grid, random or bayes"),
         ({"method": "custom", "scheduler": {"engine": "ax", "source": "a.py"}}, "method", "Python"),
@@ -424,5 +424,7 @@ def test_the_command_refuses_in_a_line(tmp_path: Path) -> None:
     ):
         said = cli("search", *words, RECIPE)
         assert said.code == 2 and said.out == "" and said.err.count("\n") == 1, said
+    said = cli("search", "--from-wandb", sweep, RECIPE, "--pause")
+    assert said.code == 2 and "goes not with --pause" in said.err
     said = cli("search", "--from-wandb", sweep, RECIPE, "--name", "x=seed", "--json")
     assert said.code == 2 and "every value is a constant" in json.loads(said.out)["error"]
