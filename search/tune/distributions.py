@@ -45,7 +45,7 @@ GRID = ("constant", "categorical", "int_uniform", "q_uniform")  # what W&B makes
 _PLAIN = re.compile(r"[A-Za-z_][\w.:/-]*")
 
 
-def translated(said: Mapping[str, Any], place: str, *, grid: bool, note: Note) -> Any:
+def distribution(said: Mapping[str, Any], place: str, *, grid: bool, note: Note) -> Any:
     """What stands in a space for a parameter: a distribution's text, or a constant.
 
     Raises Refusal, with `place`, of what W&B would refuse and of what we cannot draw.

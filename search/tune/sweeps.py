@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from datasets.refusal import Refusal, nearest
-from search.tune.distributions import Note, check_keys, translated, word
+from search.tune.distributions import Note, check_keys, distribution, word
 from search.tune.goals import goals, metrics
 from search.tune.places import Place, called, places
 from trainers.recipe import Recipe
@@ -168,7 +168,7 @@ def _grace(numbers: Mapping[str, int], factor: int, place: str, note: Note) -> i
             "lacks min_iter, or max_iter and s", path=place, remedy="add min_iter: 3, for example"
         )
     most = numbers["max_iter"]
-    rungs = [most // factor**power for power in range(numbers["s"], 0, -1)]
+    rungs = [most // factor**power for power in range(min(numbers["s"], 30), 0, -1)]
     rungs = [rung for rung in rungs if rung]
     if not rungs:
         raise Refusal(
@@ -211,7 +211,7 @@ def _space(
             continue
         if place.room:
             said = _called(said, place.room, name)
-        found = translated(said, f"parameters.{name}", grid=grid, note=note)
+        found = distribution(said, f"parameters.{name}", grid=grid, note=note)
         if place.path != name:
             note(f"{name} -> {place.path}{place.condition}")
         if place.condition and not _drawn(found):

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from datasets.refusal import Refusal
-from search.tune.distributions import translated
+from search.tune.distributions import distribution
 from search.tune.draws import draw
 from search.tune.sweeps import Translated, translate
 from tests.commands import cli
@@ -69,7 +69,7 @@ def space_of(recipe: Recipe, *names: str, **parameters: Any) -> dict[str, Any]:
 
 
 def text_of(parameter: dict[str, Any]) -> Any:
-    return translated(parameter, "parameters.x", grid=False, note=lambda _: None)
+    return distribution(parameter, "parameters.x", grid=False, note=lambda _: None)
 
 
 def drawn(said: Any, trials: int) -> list[Any]:
