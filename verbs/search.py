@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from datasets.refusal import Refusal
-from verbs.door import Debug, Json, Out, Overrides, tell, verb
+from verbs.door import Debug, Json, Out, Overrides, not_both, tell, verb
 
 
 @verb("python launch.py search recipes/digits_search.yaml search.trials=40")
@@ -25,11 +25,26 @@ def search(
         bool, typer.Option("--stop", help="no more trials; those that run go to their end")
     ] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="end it now, without a winner")] = False,
+    from_wandb: Annotated[
+        str | None,
+        typer.Option("--from-wandb", help="print the search: of a W&B sweep file", metavar="SWEEP"),
+    ] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--name", help="where the sweep's KEY goes; KEY= leaves it out", metavar="KEY=PATH"
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Search a recipe's space, or go on where a search was interrupted; ends with the winner."""
+    if from_wandb or names:
+        wish = "--pause" if pause else "--resume" if resume else "--stop" if stop else "--cancel"
+        not_both("--from-wandb", from_wandb, wish, pause or resume or stop or cancel)
+        _translate(from_wandb, recipe, overrides, names or [], as_json)
+        return
     said = [name for name, value in (("pause", pause), ("stop", stop), ("cancel", cancel)) if value]
     if len(said) + resume > 1:
         raise Refusal("one wish at a time", path=f"--{said[0]}", remedy="leave the others out")
@@ -84,3 +99,25 @@ def _wish(path: str, wish: str, out: str | None) -> None:
     if wish:
         folder.say(wish)
     tell(False, None, f"{folder.name}: asked to {wish or 'go on'}")
+
+
+def _translate(
+    sweep: str | None, path: str, overrides: list[str] | None, names: list[str], as_json: bool
+) -> None:
+    """On stdout what is to be pasted into the recipe, on stderr what is not the same."""
+    from datasets import store
+    from search.tune.sweeps import translate
+    from trainers.grammar import read_yaml
+    from trainers.recipe import Recipe
+
+    if not sweep:
+        raise Refusal("says what a sweep's key is", path="--name", remedy="add --from-wandb SWEEP")
+    if not store.exists(sweep):
+        raise Refusal(
+            "no such file", path=sweep, value=sweep, remedy="name a W&B sweep file (YAML)"
+        )
+    tree = read_yaml(store.read_bytes(sweep).decode("utf-8", errors="replace"), sweep)
+    found = translate(tree, Recipe.load(path, overrides or ()), names)
+    for note in found.notes:
+        sys.stderr.write(f"{note}\n")
+    tell(as_json, {"search": found.block, "notes": found.notes}, found.yaml().rstrip())
