@@ -61,8 +61,15 @@ def named(said: str, own: str | None) -> Study:
     if not there and not storage.is_database(said):
         return of_folder(Folder.open(said))
     url = url if there else said
-    kept = _database(url or own or "")
-    return _study(kept, name if there else "", said)
+    storage.url_of(url, "search.warm")
+    if not url and not own:
+        raise Refusal(
+            "this search has no database",
+            path="search.warm",
+            value=said,
+            remedy=f"write URL{said}, or name search.storage",
+        )
+    return _study(_database(url or str(own)), name if there else "", said)
 
 
 def _study(kept: BaseStorage, name: str, place: str) -> Study:
@@ -85,7 +92,6 @@ def _database(url: str) -> BaseStorage:
     """A database that is there: none is made, nor are its tables."""
     from sqlalchemy.exc import SQLAlchemyError
 
-    storage.url_of(url, "search.warm")
     file = urlsplit(url).path[1:] if url.startswith("sqlite") else ""
     if file and not Path(file).is_file():
         raise Refusal("no such file", path=url, value=file, remedy="check the database's URL")
