@@ -176,10 +176,14 @@ class _Driver:
 
     def _wait(self) -> str | None:
         """Until others' trials have ended or are lost; of those there is a point to try."""
+        if self._late():
+            self.records.allow(0)  # for others it may not be late yet
         told = False
         while (others := self.records.others()) and self._enough():
             if not told:
-                self.teller.line(f"waiting for {len(others)} trials of other machines")
+                self.teller.line(
+                    f"waiting for other machines, which run {len(others)} of the trials"
+                )
                 told = True
             wish = self._wish()
             if wish in ("pause", "cancel"):
@@ -201,8 +205,10 @@ class _Driver:
         return wish
 
     def _enough(self) -> bool:
-        late = self.search.seconds is not None and self._seconds() >= self.search.seconds
-        return late or self.records.full()
+        return self._late() or self.records.full()
+
+    def _late(self) -> bool:
+        return self.search.seconds is not None and self._seconds() >= self.search.seconds
 
     def _ended_one(self, trial: Ended) -> None:
         self.teller(trial)

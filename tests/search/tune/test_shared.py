@@ -7,9 +7,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -59,25 +59,20 @@ def test_drivers_together_begin_no_trial_too_many_and_none_twice(url: str) -> No
     first = opened(url, "0")
     first.allow(budget)
     first.enqueue([{"lr": 0.01 * (n + 1), "optim": "sgd"} for n in range(6)])
-    taken: dict[str, list[Asked]] = {}
 
-    def work(owner: str, records: Records) -> None:
-        mine = taken[owner] = []
+    def work(records: Records) -> list[Asked]:
+        mine = []
         while not records.full():
             if asked := records.ask():
                 mine.append(asked)
                 records.complete(asked.number, [0.5])
+        return mine
 
-    threads = [
-        threading.Thread(target=work, args=(str(n), opened(url, str(n)))) for n in range(drivers)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-    numbers = [asked.number for mine in taken.values() for asked in mine]
+    with ThreadPoolExecutor(drivers) as threads:
+        taken = [*threads.map(work, [opened(url, str(n)) for n in range(drivers)])]
+    numbers = [asked.number for mine in taken for asked in mine]
     assert len(numbers) == len({*numbers}) == budget == first.begun()
-    queued = [asked for mine in taken.values() for asked in mine if asked.number < 6]
+    queued = [asked for mine in taken for asked in mine if asked.number < 6]
     assert sorted(asked.changes["lr"] for asked in queued) == pytest.approx(
         [0.01 * (n + 1) for n in range(6)]
     )
