@@ -97,6 +97,6 @@ def _beta(alpha: float, share: float) -> float:
     """The quantile of Beta(alpha, alpha): a draw from it where `share` is uniform."""
     if alpha == 1.0:
         return share
-    from scipy.special import betaincinv  # type: ignore[import-untyped]
+    from scipy.special import betaincinv
 
     return float(betaincinv(alpha, alpha, share))

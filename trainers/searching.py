@@ -46,6 +46,9 @@ class Search(Frozen):
     scheduler: SchedulerPart = SchedulerPart(name="none")
     space: dict[str, Any] = Field(min_length=1, description="dotted.path: distribution(...)")
     first: list[dict[str, Any]] = Field([], description="points to try before the sampler's")
+    warm: list[str] = Field(
+        [], description="search folders, or URL#study, whose trials the sampler knows beforehand"
+    )
     seeds: PositiveInt = Field(1, description="runs of each trial, whose mean counts")
     retrain: NonNegativeInt = Field(3, description="seeds that the winner is trained anew with")
     parallel: PositiveInt | None = Field(None, description="trials at a time; default what fits")

@@ -1,4 +1,4 @@
-"""`report`: a run's page."""
+"""`report`: a run's page, or a search's."""
 
 from __future__ import annotations
 
@@ -7,8 +7,16 @@ from verbs.door import Debug, Json, RunPath, run_at, tell, verb
 
 @verb("python launch.py report runs/digits-71f2417a")
 def report(run: RunPath, as_json: Json = False, debug: Debug = False) -> None:
-    """Draw report.html anew from a run folder alone."""
-    from search.report import write
+    """Draw report.html anew from the folder of a run, or of a search, alone."""
+    from datasets import store
+    from search.tune.folder import RECIPE
 
-    page = write(run_at(run).url)
+    if store.exists(store.join(run, RECIPE)):
+        from search.trials.page import write as write_search
+
+        page = write_search(run)
+    else:
+        from search.report import write
+
+        page = write(run_at(run).url)
     tell(as_json, {"report": page}, page)

@@ -1,4 +1,4 @@
-"""`results`: runs listed, filtered and compared."""
+"""`results`: runs listed, filtered and compared; the trials of a search."""
 
 from __future__ import annotations
 
@@ -7,24 +7,45 @@ from typing import Annotated, Any
 
 import typer
 
-from verbs.door import Debug, Json, Out, draw, tell, verb
+from datasets.refusal import Refusal
+from verbs.door import Debug, Json, Out, draw, not_both, tell, verb
 
 
 @verb("python launch.py results --since 7d --sort val/accuracy --where model=small_cnn")
 def results(
-    runs: Annotated[list[str] | None, typer.Argument(help="run folders to compare")] = None,
+    runs: Annotated[
+        list[str] | None, typer.Argument(help="run folders to compare, or one search folder")
+    ] = None,
     out: Out = None,
     since: Annotated[str | None, typer.Option(help="7d, 12h or a date")] = None,
     sort: Annotated[str | None, typer.Option(help="a column, such as val/accuracy")] = None,
     where: Annotated[list[str] | None, typer.Option(help="dotted.path=value")] = None,
+    save: Annotated[
+        str | None, typer.Option(help="write a search's trials to a .csv, .parquet or .json file")
+    ] = None,
+    best: Annotated[
+        str | None, typer.Option(help="write a search's winner as a recipe", metavar="RECIPE.yaml")
+    ] = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List and filter runs; given two or more, compare their recipes, scores and curves."""
+    """List and filter runs; given two or more, compare their recipes, scores and curves; given a search, its trials."""
     from search import listing
 
     width = shutil.get_terminal_size((100, 24)).columns
     tree: Any
+    if runs and len(runs) == 1 and _is_search(runs[0]):
+        for option, value in (("--since", since), ("--sort", sort), ("--where", where)):
+            not_both(option, value, "a search", runs[0])
+        _trials(runs[0], save, best, as_json, width)
+        return
+    if save or best:
+        raise Refusal(
+            "is of a search",
+            path="--save" if save else "--best",
+            value=save or best,
+            remedy="name one search folder: results FOLDER --best winner.yaml",
+        )
     if runs:
         tree, drawn = listing.compared(runs, width=width)
     else:
@@ -33,4 +54,27 @@ def results(
     if as_json:
         tell(True, tree, "")
     else:
+        draw(*drawn)
+
+
+def _is_search(folder: str) -> bool:
+    from datasets import store
+    from search.tune.folder import RECIPE
+
+    return store.exists(store.join(folder, RECIPE))
+
+
+def _trials(folder: str, save: str | None, best: str | None, as_json: bool, width: int) -> None:
+    from search.trials import found, listing
+
+    search = found.read(folder)
+    written = [listing.save(search, save)] if save else []
+    written += [listing.write_winner(search, best)] if best else []
+    if as_json:
+        tree, _ = listing.listed(search, width=width)
+        tell(True, tree, "")
+    elif written:
+        tell(False, None, "\n".join(written))
+    else:
+        _, drawn = listing.listed(search, width=width)
         draw(*drawn)

@@ -35,6 +35,16 @@ def search(
             "--name", help="where the sweep's KEY goes; KEY= leaves it out", metavar="KEY=PATH"
         ),
     ] = None,
+    join: Annotated[
+        bool,
+        typer.Option(
+            "--join", help="take trials of a search in a database, whose URL may precede RECIPE"
+        ),
+    ] = False,
+    dashboard: Annotated[
+        bool, typer.Option("--dashboard", help="watch it in the browser (optuna-dashboard)")
+    ] = False,
+    port: Annotated[int, typer.Option("--port", help="of --dashboard; 0: any", min=0)] = 8080,
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
     as_json: Json = False,
     debug: Debug = False,
@@ -51,25 +61,55 @@ def search(
     if said or resume:
         _wish(recipe, said[0] if said else "", out)
         return
-    _search(recipe, overrides, out, quiet, as_json)
+    if dashboard:
+        _watch(recipe, port)
+        return
+    overrides = overrides or []
+    if join:
+        recipe, overrides = _joined(recipe, overrides)
+    _search(recipe, overrides, out, quiet, as_json, join)
+
+
+def _joined(word: str, words: list[str]) -> tuple[str, list[str]]:
+    """The recipe and its overrides, of which a database's URL before them is one."""
+    from search.tune import storage
+
+    if not storage.is_database(word):
+        return word, words
+    storage.url_of(word, "--join")
+    if not words:
+        raise Refusal("which recipe?", path="--join", remedy="search --join URL RECIPE")
+    return words[0], [*words[1:], f"search.storage={word}"]
+
+
+def _watch(path: str, port: int) -> None:
+    from search.tune import watching
+    from search.tune.folder import Folder
+
+    def say(url: str) -> None:
+        tell(False, None, url)
+        sys.stdout.flush()  # it stays open, maybe into a pipe
+
+    watching.serve(Folder.open(path), port, say)
 
 
 def _search(
-    path: str, overrides: list[str] | None, out: str | None, quiet: bool, as_json: bool
+    path: str, overrides: list[str], out: str | None, quiet: bool, as_json: bool, join: bool
 ) -> None:
     from search.tune import drive
     from search.tune.folder import Folder
     from trainers.recipe import Recipe
 
     if path.endswith((".yaml", ".yml")):
-        recipe = Recipe.load(path, overrides or ())
+        recipe = Recipe.load(path, overrides)
     else:
-        recipe = Folder.open(path).recipe.override(*(overrides or ()))
+        recipe = Folder.open(path).recipe.override(*overrides)
         out = out or Folder.open(path).url.rpartition("/")[0]
-    folder = drive.search(recipe, out=out, quiet=quiet or as_json)
+    folder = drive.search(recipe, out=out, quiet=quiet or as_json, join=join)
     state = folder.state
+    page = None if join else _page(folder.url)
     if as_json:
-        tell(True, {**state, "search": folder.url}, "")
+        tell(True, {**state, "search": folder.url, "report": page}, "")
     if state["status"] == "stopped":
         sys.stderr.write("stopped; the same command goes on from there\n")
         raise SystemExit(130)
@@ -79,7 +119,18 @@ def _search(
             for name, found in state.get("scores", {}).items()
             if name.startswith("test/")
         )
-        tell(False, None, f"{scores}\n{folder.url}" if scores else folder.url)
+        tell(False, None, "\n".join(filter(None, [scores, page or folder.url])))
+
+
+def _page(folder: str) -> str | None:
+    """The report; a search whose page cannot be drawn has ended well nevertheless."""
+    from search.trials.page import write
+
+    try:
+        return write(folder)
+    except Refusal as refusal:
+        sys.stderr.write(f"no report: {refusal}\n")
+        return None
 
 
 def _wish(path: str, wish: str, out: str | None) -> None:

@@ -11,17 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.run import Run
 from datasets import store
-from datasets.refusal import Refusal
-from search.tune import storage
+from search.tune import reading
 from search.tune.folder import Folder
-from search.tune.records import CHANGES, SAME, SECONDS, WHY
+from search.tune.records import CHANGES, ELSEWHERE, SAME, SECONDS, WHY
 from trainers.recipe import Recipe
 from trainers.searching import Objective
 from trainers.space import Space
 
 if TYPE_CHECKING:
     import pandas as pd
-    from optuna.study import Study
     from optuna.trial import FrozenTrial
 
 FIXED = ["state", "seconds", "evaluations", "reached", "same_as", "why"]
@@ -32,7 +30,7 @@ class Found:
     """A search and what it has found so far."""
 
     folder: Folder
-    study: Study  # as it was when it was read
+    trials: list[FrozenTrial]  # those that it began, by number, as they were when it was read
 
     @cached_property
     def recipe(self) -> Recipe:
@@ -52,13 +50,6 @@ class Found:
     def state(self) -> dict[str, Any]:
         """search.json: status, the chosen trial, the retrained runs and their scores."""
         return self.folder.state
-
-    @cached_property
-    def trials(self) -> list[FrozenTrial]:
-        """Those that were begun here, by number."""
-        return [
-            each for each in self.study.get_trials(deepcopy=False) if CHANGES in each.user_attrs
-        ]
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -87,8 +78,21 @@ class Found:
         """The trials that ran to their end under their own number, the best first."""
         table = self.table
         done = table[(table["state"] == "complete") & table["same_as"].isna()]
-        goal = self.goals[0]
-        return done.sort_values(goal.metric, ascending=goal.mode == "min", kind="stable")
+        metrics = [goal.metric for goal in self.goals]
+        upwards = [goal.mode == "min" for goal in self.goals]
+        ranked = done.reset_index().sort_values([*metrics, "trial"], ascending=[*upwards, True])
+        return ranked.set_index("trial")
+
+    @property
+    def front(self) -> list[int]:
+        """The finished trials that no other beats in one goal without losing in another."""
+        import numpy as np
+
+        table = self.complete
+        signs = [1.0 if goal.mode == "max" else -1.0 for goal in self.goals]
+        worth = table[[goal.metric for goal in self.goals]].to_numpy(dtype=float) * signs
+        beaten = [bool(((worth >= one).all(1) & (worth > one).any(1)).any()) for one in worth]
+        return sorted(int(number) for number in table.index[~np.array(beaten, dtype=bool)])
 
     @property
     def curves(self) -> dict[int, pd.Series]:
@@ -117,36 +121,11 @@ class Found:
 
 def read(url: str) -> Found:
     """The search at a folder, local or s3://. Raises Refusal where there is none, or no records of it."""
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     folder = Folder.open(url)
-    recipe = folder.recipe
-    assert recipe.search
-    database = storage.url_of(recipe.search.storage)
-    if database:
-        kept = storage.database(database)
-        names = [name for name in optuna.get_all_study_names(kept) if name == folder.name]
-    else:
-        kept = storage.copy(folder.url)
-        names = optuna.get_all_study_names(kept)  # one; named as the folder was at first
-    if not names:
-        raise Refusal(
-            "no trial is on record yet",
-            path=folder.url,
-            value=folder.url,
-            remedy="`python launch.py search` of it begins, or look again in a minute",
-        )
-    return Found(folder, optuna.load_study(study_name=names[0], storage=kept))
-
-
-def is_search(url: str) -> bool:
-    """Whether a folder is a search's."""
-    try:
-        Folder.open(url)
-    except Refusal:
-        return False
-    return True
+    # Its driver writes on: all that is said is said of one moment.
+    recorded = reading.of_folder(folder).get_trials(deepcopy=False)
+    own = [each for each in recorded if CHANGES in each.user_attrs]
+    return Found(folder, [each for each in own if ELSEWHERE not in each.user_attrs])
 
 
 def _short(path: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from search.trials.found import Found
 from search.tune.draws import QUANTILE
@@ -22,6 +22,7 @@ def of(found: Found) -> pd.DataFrame:
     the path alone, the mean over seeds of the forest; `PED-ANOVA` (Watanabe et al. 2023) is how far its values among
     the best tenth differ from those among all. Neither sees paths that only some trials have.
     """
+    import optuna
     import pandas as pd
     from optuna.importance import (
         FanovaImportanceEvaluator,
@@ -31,6 +32,10 @@ def of(found: Found) -> pd.DataFrame:
 
     if len(found.complete) < FEWEST or found.complete[found.goals[0].metric].nunique() < 2:
         return pd.DataFrame(columns=["fANOVA", "PED-ANOVA"], dtype=float)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    ways: list[Any] = ["maximize" if goal.mode == "max" else "minimize" for goal in found.goals]
+    study = optuna.create_study(directions=ways)
+    study.add_trials(found.trials)
     several = len(found.goals) > 1
     target = (lambda trial: trial.values[0]) if several else None
     forests = [FanovaImportanceEvaluator(seed=seed) for seed in range(TREES_SEEDS)]
@@ -44,7 +49,7 @@ def of(found: Found) -> pd.DataFrame:
             ("PED-ANOVA", [PedAnovaImportanceEvaluator()]),
         ):
             shares = [
-                pd.Series(get_param_importances(found.study, evaluator=each, target=target))
+                pd.Series(get_param_importances(study, evaluator=each, target=target))
                 for each in evaluators
             ]
             estimates[name] = pd.concat(shares, axis=1).mean(axis=1)

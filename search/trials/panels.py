@@ -118,7 +118,8 @@ def rank(found: Found, paths: Sequence[str]) -> Panel | None:
     def draw(axes: Axes) -> None:
         ranks = table[found.goals[0].metric].rank(ascending=found.goals[0].mode == "max", pct=True)
         x, y = (_places(table[each.path], each) for each in chosen)
-        axes.scatter(x, y, s=34, color=BLUE, alpha=(0.08 + 0.92 * ranks**2).tolist(), linewidths=0)
+        strength: Any = (0.08 + 0.92 * ranks**2).tolist()
+        axes.scatter(x, y, s=34, color=BLUE, alpha=strength, linewidths=0)
         axes.plot(x.iloc[:1], y.iloc[:1], "o", color=RED, markersize=11, fillstyle="none")
         _axis(axes, "x", chosen[0])
         _axis(axes, "y", chosen[1])
@@ -133,7 +134,7 @@ def pareto(found: Found) -> Panel | None:
         return None
     first, second = found.goals[:2]
     table = found.complete
-    front = sorted(trial.number for trial in found.study.best_trials if trial.number in table.index)
+    front = found.front
 
     def draw(axes: Axes) -> None:
         axes.plot(
@@ -203,7 +204,7 @@ def _slice(table: pd.DataFrame, goal: Objective, dimension: Dimension, label: st
         there = table.dropna(subset=[dimension.path])
         x = _places(there[dimension.path], dimension)
         _windowed(axes, goal, (x, there[goal.metric]))
-        age = [0.25 + 0.75 * place / max(1, len(there) - 1) for place in range(len(there))]
+        age: Any = [0.25 + 0.75 * place / max(1, len(there) - 1) for place in range(len(there))]
         axes.scatter(x, there[goal.metric], s=22, color=BLUE, alpha=age, linewidths=0)
         _axis(axes, "x", dimension)
         _values(axes, goal)
@@ -283,7 +284,8 @@ def _unit(values: pd.Series, dimension: Dimension) -> pd.Series:
     plain = values.astype(float)
     low, high = _range(dimension, plain)
     if "log" in dimension.kind:
-        plain, low, high = np.log(plain), float(np.log(low)), float(np.log(high))
+        plain = plain.map(np.log)
+        low, high = float(np.log(low)), float(np.log(high))
     return (plain - low) / ((high - low) or 1.0)
 
 

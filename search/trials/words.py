@@ -151,9 +151,9 @@ def _retrained(found: Found) -> list[str]:
 
 
 def _of_several(found: Found) -> list[str]:
-    front = [each for each in found.study.best_trials if each.number in found.complete.index]
+    front = found.front
     names = " and ".join(_named(goal.metric) for goal in found.goals)
-    listed = ", ".join(f"{trial.number:04d}" for trial in front[:8])
+    listed = ", ".join(f"{number:04d}" for number in front[:8])
     more = f" and {len(front) - 8} more" if len(front) > 8 else ""
     return [
         f"{len(front)} of {len(found.complete)} finished trials are beaten by no other in {names}: "

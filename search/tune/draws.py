@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 from trainers.space import WHOLE, Dimension, Space
 
 if TYPE_CHECKING:
-    from optuna.trial import Trial
+    from optuna.trial import BaseTrial
 
 Changes = dict[str, Any]
 QUANTILE = " (quantile)"  # Optuna has no normal distribution and no weights: it draws where in the distribution
 
 
-def draw(trial: Trial, space: Space, tree: Any) -> Changes:
+def draw(trial: BaseTrial, space: Space, tree: Any) -> Changes:
     """`{dotted.path: value}` of a trial, drawn one after the other: a condition sees what was drawn before it.
 
     `tree` is the recipe's plain tree.
@@ -46,7 +46,7 @@ def _by_quantile(dimension: Dimension) -> bool:
     return dimension.kind == "weighted" or "normal" in dimension.kind
 
 
-def _drawn(trial: Trial, dimension: Dimension) -> Any:
+def _drawn(trial: BaseTrial, dimension: Dimension) -> Any:
     key, kind, numbers = name(dimension), dimension.kind, dimension.numbers
     if kind == "choice":
         label = trial.suggest_categorical(key, [_label(value) for value in dimension.values])

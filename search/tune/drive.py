@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Mapping
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from cluster import opening
@@ -17,9 +15,10 @@ from cluster.session import stopping_on_signals
 from datasets import order, progress, store
 from datasets.packed import leaks
 from datasets.refusal import Refusal
-from search.tune import storage, tuner, winner
-from search.tune.folder import RECIPE, Folder
+from search.tune import shared, storage, tuner, warm, winner
+from search.tune.folder import RECIPE, Folder, identity
 from search.tune.records import Records
+from search.tune.telling import Teller
 from search.tune.tuner import Desk, Ended
 from trainers import feed, rooms
 from trainers.describe import preview
@@ -32,11 +31,15 @@ if TYPE_CHECKING:
 
     from optuna.storages import BaseStorage
 
-PAUSE_SECONDS = 1.0  # between looks for the end of a pause
+PAUSE_SECONDS = 1.0  # between looks for the end of a pause, or of others' trials
 
 
-def search(recipe: Recipe, *, out: str | None, quiet: bool) -> Folder:
-    """Run a recipe's search to its end, or to a signal; what was begun before is gone on with."""
+def search(recipe: Recipe, *, out: str | None, quiet: bool, join: bool = False) -> Folder:
+    """Run a recipe's search to its end, or to a signal; what was begun before is gone on with.
+
+    With `join` it takes trials of a search that another machine has begun in the same database, and leaves the winner to
+    that one.
+    """
     if recipe.search is None:
         raise Refusal(
             "the recipe has no search",
@@ -44,31 +47,70 @@ def search(recipe: Recipe, *, out: str | None, quiet: bool) -> Folder:
             remedy="add search: {metric: ..., space: {...}} (docs/search.md)",
         )
     preview(recipe)
-    recipe = opening.resolved(recipe)
+    recipe = warm.resolved(opening.resolved(recipe))
     seeks = recipe.search
     assert seeks
     dataset = feed.dataset(recipe.data, shown=progress.silent if quiet else progress.shown)
     leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
+    sought = identity(recipe, dataset.manifest.digest)
     folder = Folder.of(recipe, dataset.manifest.digest, out)
     space = Space.parse(seeks.space)
     points = _points(seeks, space)
     url = storage.url_of(seeks.storage)
+    database = storage.database(url) if url else None
+    folder.check_part(join)
+    if join:
+        shared.check(_database(database), folder.name, sought)
     admit(folder.url.rpartition("/")[0])
     with Lock(folder.url):
         folder.forget()
         store.write_bytes(store.join(folder.url, RECIPE), recipe.yaml().encode())
-        with _going_on(folder):
-            journal = None if url else storage.Journal(folder.url)
-            kept = journal.storage() if journal else storage.database(str(url))
-            records = _records(recipe, space, folder, kept)
-            records.enqueue(points)
-            _drive(recipe, folder, records, journal, quiet)
+        with _going_on(folder, join):
+            journal = storage.Journal(folder.url) if database is None else None
+            kept = journal.storage() if journal else _database(database)
+            # A journal's trials are all ours, even after its folder was moved.
+            owner = folder.name if journal else folder.owner()
+            records = _records(recipe, space, folder, kept, owner)
+            teller = Teller(recipe, records, quiet)
+            if not join:
+                _begin(records, sought, points, seeks, teller)
+            driver = _Driver(recipe, folder, records, journal, teller, joined=join)
+            with shared.Presence(records, teller.line) if database else nullcontext():
+                driver.run()
     return folder
 
 
+def _database(kept: BaseStorage | None) -> BaseStorage:
+    if kept is None:
+        raise Refusal(
+            "no database is named, and a journal belongs to one machine",
+            path="--join",
+            remedy=f"search --join sqlite:////path/search.db RECIPE, or set {storage.VARIABLE}",
+        )
+    return kept
+
+
+def _begin(
+    records: Records,
+    sought: shared.Identity,
+    points: list[Mapping[str, Any]],
+    seeks: Search,
+    teller: Teller,
+) -> None:
+    """What the machine that begins writes into the study; others may join when its identity is there, which is last."""
+    attributes = records.study.user_attrs
+    if shared.IDENTITY in attributes:
+        shared.same(records.study.study_name, attributes[shared.IDENTITY], sought)
+    records.allow(seeks.budget)
+    records.enqueue(points)
+    for line in warm.add(records, seeks):
+        teller.line(line)
+    records.study.set_user_attr(shared.IDENTITY, sought)
+
+
 @contextmanager
-def _going_on(folder: Folder) -> Iterator[None]:
-    folder.amend(status="running", error=None)
+def _going_on(folder: Folder, joined: bool) -> Iterator[None]:
+    folder.amend(status="running", error=None, joined=joined or None)
     try:
         yield
     except BaseException as error:
@@ -78,59 +120,107 @@ def _going_on(folder: Folder) -> Iterator[None]:
         folder.forget()
 
 
-def _drive(
-    recipe: Recipe, folder: Folder, records: Records, journal: storage.Journal | None, quiet: bool
-) -> None:
-    assert recipe.search
-    signals: list[int] = []
-    begun, spent = time.monotonic(), float(folder.state.get("seconds", 0.0))
+class _Driver:
+    """A search at work in its folder: what its stages share."""
 
-    def seconds() -> float:
-        return spent + time.monotonic() - begun
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Folder,
+        records: Records,
+        journal: storage.Journal | None,
+        teller: Teller,
+        *,
+        joined: bool,
+    ) -> None:
+        assert recipe.search
+        self.recipe, self.search, self.folder = recipe, recipe.search, folder
+        self.records, self.journal, self.teller, self.joined = records, journal, teller, joined
+        self.signals: list[int] = []
+        self._begun, self._spent = time.monotonic(), float(folder.state.get("seconds", 0.0))
 
-    def wish() -> str | None:
-        return "pause" if signals else folder.wish()
+    def run(self) -> None:
+        """Everybody's trials, then the winner, which is for who began the search."""
+        with stopping_on_signals(self.signals):
+            if not self._over():
+                self.folder.amend(status="stopped" if self.signals else "cancelled")
+            elif self.joined:
+                self.teller.line("no more trials: who began the search chooses the winner")
+                self.folder.amend(status="finished")
+            else:
+                quiet = self.teller.quiet
+                whole = winner.retrain(self.recipe, self.folder, self.records, quiet=quiet)
+                self.folder.amend(status="finished" if whole else "stopped")
 
-    tell = _Teller(recipe, records, quiet)
-
-    def ended(trial: Ended) -> None:
-        tell(trial)
-        folder.amend(seconds=round(seconds(), 1))
-        if journal:
-            journal.keep()
-
-    with stopping_on_signals(signals):
+    def _over(self) -> bool:
+        """Work until there are enough trials, and those of others have ended too; False where a person ended it."""
         while True:
-            desk = Desk(
-                folder,
-                recipe,
-                records,
-                enough=partial(_enough, recipe.search, records, seconds),
-                say=ended,
-            )
-            tuner.run(desk, recipe, wish=wish)
-            if desk.wish != "pause" or signals:
-                break
-            tell.line("paused: `search FOLDER --resume` goes on, so does this command")
-            folder.amend(status="paused")
-            while folder.wish() == "pause" and not signals:
-                time.sleep(PAUSE_SECONDS)
-            if signals:
-                break
-            folder.amend(status="running")
-        if journal:
-            journal.keep()
-        folder.amend(seconds=round(seconds(), 1))
-        if signals or desk.wish == "cancel":
-            folder.amend(status="stopped" if signals else "cancelled")
-            return
-        whole = winner.retrain(recipe, folder, records, quiet=quiet)
-        folder.amend(status="finished" if whole else "stopped")
+            wish = self._trials()
+            if not self.joined and wish in (None, "stop"):
+                wish = self._wait()
+            if self.signals or wish == "cancel":
+                return False
+            if wish == "pause":
+                self._pause()
+            elif self.joined or self._enough():  # else what others lost is ours to try
+                return True
 
+    def _trials(self) -> str | None:
+        """Run trials until there are enough of them, or somebody wishes something else."""
+        desk = Desk(
+            self.folder, self.recipe, self.records, enough=self._enough, say=self._ended_one
+        )
+        tuner.run(desk, self.recipe, wish=self._wish)
+        self._keep()
+        return desk.wish
 
-def _enough(search: Search, records: Records, seconds: Any) -> bool:
-    late = search.seconds is not None and seconds() >= search.seconds
-    return late or (search.budget is not None and records.begun() >= search.budget)
+    def _wait(self) -> str | None:
+        """Until others' trials have ended or are lost; of those there is a point to try."""
+        if self._late():
+            self.records.allow(0)  # for others it may not be late yet
+        told = False
+        while (others := self.records.others()) and self._enough():
+            if not told:
+                self.teller.line(
+                    f"waiting for other machines, which run {len(others)} of the trials"
+                )
+                told = True
+            wish = self._wish()
+            if wish in ("pause", "cancel"):
+                return wish
+            time.sleep(PAUSE_SECONDS)
+        return None
+
+    def _pause(self) -> None:
+        self.teller.line("paused: `search FOLDER --resume` goes on, so does this command")
+        self.folder.amend(status="paused")
+        while self.folder.wish() == "pause" and not self.signals:
+            time.sleep(PAUSE_SECONDS)
+        self.folder.amend(status="running")
+
+    def _wish(self) -> str | None:
+        wish = "pause" if self.signals else self.folder.wish()
+        if wish in ("stop", "cancel") and not self.joined:
+            self.records.allow(0)  # nor do others begin any
+        return wish
+
+    def _enough(self) -> bool:
+        return self._late() or self.records.full()
+
+    def _late(self) -> bool:
+        return self.search.seconds is not None and self._seconds() >= self.search.seconds
+
+    def _ended_one(self, trial: Ended) -> None:
+        self.teller(trial)
+        self._keep()
+
+    def _keep(self) -> None:
+        self.folder.amend(seconds=round(self._seconds(), 1))
+        if self.journal:
+            self.journal.keep()
+
+    def _seconds(self) -> float:
+        return self._spent + time.monotonic() - self._begun
 
 
 def _points(search: Search, space: Space) -> list[Mapping[str, Any]]:
@@ -161,6 +251,7 @@ def _records(
     space: Space,
     folder: Folder,
     kept: BaseStorage,
+    owner: str,
 ) -> Records:
     from optuna.exceptions import ExperimentalWarning
 
@@ -180,47 +271,5 @@ def _records(
         pruner=rooms.door("schedulers", part.name).build({"most": epochs}, part.arguments),
         space=space,
         tree=recipe.plain(),
-        owner=folder.url,
+        owner=owner,
     )
-
-
-class _Teller:
-    """A line for each trial that ends, on stderr."""
-
-    def __init__(self, recipe: Recipe, records: Records, quiet: bool) -> None:
-        assert recipe.search
-        self.goals = recipe.search.goals(recipe)
-        self.budget, self.records, self.quiet = recipe.search.budget, records, quiet
-        self.best: tuple[int, float] | None = None
-
-    def __call__(self, trial: Ended) -> None:
-        said = ", ".join(f"{path.split('.')[-1]} {_short(v)}" for path, v in trial.changes.items())
-        values = ", ".join(
-            f"{goal.metric} {value:.4g}"
-            for goal, value in zip(self.goals, trial.values, strict=False)
-        )
-        how = {"pruned": "ended early at ", "failed": "failed: "}.get(trial.how, "")
-        same = f" ({trial.why})" if trial.how == "known" else ""
-        took = f", {trial.seconds:.0f} s" if trial.seconds else ""
-        of = f" of {self.budget}" if self.budget else ""
-        self.line(
-            f"trial {trial.number:04d}{of}: {how}{values or trial.why}{took}{same}{self._best(trial)} | {said}"
-        )
-
-    def _best(self, trial: Ended) -> str:
-        if len(self.goals) > 1 or trial.how not in ("finished", "known"):
-            return ""
-        sign = 1 if self.goals[0].mode == "max" else -1
-        value = trial.values[0]
-        if value == value and (self.best is None or sign * value > sign * self.best[1]):
-            self.best = (trial.number, value)
-        return f" (best {self.best[1]:.4g}, trial {self.best[0]:04d})" if self.best else ""
-
-    def line(self, text: str) -> None:
-        if not self.quiet:
-            sys.stderr.write(f"{text}\n")
-            sys.stderr.flush()
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import socket
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +18,18 @@ from trainers.recipe import Recipe
 
 RECIPE, STATE = "search.yaml", "search.json"
 WISHES = ("pause", "stop", "cancel")
-BUDGET = ("trials", "seconds", "parallel", "gpus", "retrain", "storage", "first")
+# Keys that say how a search is led, not what is sought. Other known trials (`warm`) help it along as `first` does,
+# and a machine that joins need not be able to read them.
+BUDGET = ("trials", "seconds", "parallel", "gpus", "retrain", "storage", "first", "warm")
+
+
+def identity(recipe: Recipe, digest: str) -> tuple[str, dict[str, Any]]:
+    """What is sought: the recipe and its data as digits, and the parts of `search:` that are no budget."""
+    assert recipe.search
+    tree = recipe.search.model_dump(mode="json")
+    for key in BUDGET:
+        del tree[key]
+    return recipe.identity(digest), tree
 
 
 @dataclass(frozen=True)
@@ -28,11 +41,7 @@ class Folder:
     @classmethod
     def of(cls, recipe: Recipe, digest: str, out: str | None) -> Folder:
         """Where the search of a recipe is: the same for the same space and data, whatever its budget."""
-        assert recipe.search
-        tree = recipe.search.model_dump(mode="json")
-        for key in BUDGET:
-            del tree[key]
-        text = json.dumps([recipe.identity(digest), tree], sort_keys=True)
+        text = json.dumps(identity(recipe, digest), sort_keys=True)
         name = f"{recipe.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
         out = out or os.environ.get("MANTA_OUT") or "runs"
         if not store.is_remote(out):
@@ -72,6 +81,25 @@ class Folder:
         tree = {**self.state, **changes}
         tree = {key: value for key, value in tree.items() if value is not None}
         store.write_bytes(store.join(self.url, STATE), json.dumps(tree, indent=1).encode())
+
+    def check_part(self, join: bool) -> None:
+        """Refuse to join in the folder of who began a search, or the reverse: one of them alone chooses the winner."""
+        state = self.state
+        if state and bool(state.get("joined")) != join:
+            part = "has joined a search" if state.get("joined") else "is that of the search itself"
+            raise Refusal(
+                f"this folder {part}",
+                path=self.url,
+                value=self.name,
+                remedy="give who joins a folder of its own, with --out" if join else "add --join",
+            )
+
+    def owner(self) -> str:
+        """Who drives the search of this folder, as all machines of a study tell each other apart; kept over restarts."""
+        if "owner" not in self.state:
+            # Two machines may well have the same path, or the same name.
+            self.amend(owner=f"{socket.gethostname()}:{self.url} {uuid.uuid4().hex[:6]}")
+        return str(self.state["owner"])
 
     def trial(self, number: int, seed: int = 0) -> str:
         """The run folder of a trial; of its further seeds, beside it."""

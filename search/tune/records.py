@@ -1,7 +1,8 @@
 """What a search knows of its trials: Optuna's study, whose records are kept right.
 
 A trial that was stopped early is PRUNED, one that failed or came to no number is FAIL with its reason, and one whose
-driver died is still RUNNING, and is gone on with under its number.
+driver died is still RUNNING, and is gone on with under its number; or it is lost, when others saw the driver silent for
+long: FAIL, and its point is tried once more. Trials that another search made are known, and never counted as ours.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
 
 # Attributes of a trial; `same_as` is the one whose result stands for it.
 CHANGES, OWNER, WHY, SECONDS, SAME = "changes", "owner", "why", "seconds", "same_as"
+ELSEWHERE = "elsewhere"  # of one that another search made: which one it is there
+LOST = "lost"  # of one whose point waits once more, so that it does not count
+AGAIN = "again"  # of one that tries a lost point: whose it was
+BUDGET = "budget"  # of the study: how many trials may be begun, by everybody together
 
 
 @dataclass(frozen=True)
@@ -99,31 +104,91 @@ class Records:
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if trial.user_attrs.get(OWNER) != self.owner:
                 continue
-            if CHANGES not in trial.user_attrs:  # it died before it was known what to do
-                self.study.tell(trial.number, state=TrialState.FAIL)
+            if CHANGES not in trial.user_attrs:
+                self.lose(trial, "its driver died before it was known what to do")
                 continue
             self._running[trial.number] = Trial(self.study, trial._trial_id)
             found.append(Asked(trial.number, json.loads(trial.user_attrs[CHANGES])))
         return found
 
-    def begun(self) -> int:
-        """How many trials there are, of everybody."""
-        return len(self.study.get_trials(deepcopy=False)) - self.waiting()
-
-    def waiting(self) -> int:
-        """How many points wait to be tried before the sampler's own."""
+    def others(self) -> list[FrozenTrial]:
+        """Trials that run on other machines, as far as the storage knows."""
         from optuna.trial import TrialState
 
-        return len(self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)))
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial for trial in running if trial.user_attrs.get(OWNER) != self.owner]
+
+    def lose(self, trial: FrozenTrial, why: str) -> bool:
+        """Give up a trial that nobody runs: its point is tried once more. False where it has ended meanwhile."""
+        from optuna.exceptions import UpdateFinishedTrialError
+        from optuna.trial import TrialState
+
+        first = AGAIN not in trial.user_attrs  # or a point that kills machines would kill them all
+        drawn = CHANGES in trial.user_attrs
+        point = trial.params if drawn else trial.system_attrs.get("fixed_params")
+        storage = self.study._storage
+        try:
+            storage.set_trial_user_attr(trial._trial_id, WHY, why)
+            if first:
+                storage.set_trial_user_attr(trial._trial_id, LOST, True)
+            # Of several who see it, the storage lets one end it, who alone puts the point back.
+            if not storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL):
+                return False
+        except UpdateFinishedTrialError:
+            return False
+        if first and point:
+            self.study.enqueue_trial(point, user_attrs={AGAIN: trial.number})
+        return True
+
+    def allow(self, trials: int | None) -> None:
+        """How many trials everybody together may begin; None: as many as they like."""
+        self.study.set_user_attr(BUDGET, trials)
+
+    @property
+    def budget(self) -> int | None:
+        found = self.study.user_attrs.get(BUDGET)
+        return None if found is None else int(found)
+
+    def full(self) -> bool:
+        """Whether no more trials may be begun."""
+        budget = self.budget
+        return budget is not None and self.begun() >= budget
+
+    def expected(self) -> int | None:
+        """How many there will be with those that do not count, as trials are numbered; None where nobody knows."""
+        trials = self.study.get_trials(deepcopy=False)
+        budget = self.budget
+        return budget + sum(not _counts(trial) for trial in trials) if budget else None
+
+    def begun(self) -> int:
+        """How many trials of this search there are, of everybody."""
+        from optuna.trial import TrialState
+
+        trials = self.study.get_trials(deepcopy=False)
+        return sum(_counts(trial) and trial.state != TrialState.WAITING for trial in trials)
 
     def enqueue(self, points: Sequence[Mapping[str, Any]]) -> None:
-        """Points to be tried first, each once over all restarts."""
+        """Points to be tried first, each once over all restarts, and even if another search tried it."""
+        there = [
+            trial.system_attrs.get("fixed_params", trial.params)
+            for trial in self.study.get_trials(deepcopy=False)
+            if ELSEWHERE not in trial.user_attrs
+        ]
         for point in points:
-            self.study.enqueue_trial(encoded(self.space, point), skip_if_exists=True)
+            params = encoded(self.space, point)
+            if params not in there:
+                there.append(params)
+                self.study.enqueue_trial(params)
 
-    def ask(self) -> Asked:
-        """The next trial, of the points that wait or the sampler's."""
+    def ask(self) -> Asked | None:
+        """The next trial, of the points that wait or the sampler's; None where others took the last ones."""
+        from optuna.trial import TrialState
+
         trial = self.study.ask()
+        budget = self.budget
+        if budget is not None and self.begun() > budget:
+            self.study._storage.set_trial_state_values(trial._trial_id, state=TrialState.WAITING)
+            return None
         trial.set_user_attr(OWNER, self.owner)
         changes = draw(trial, self.space, self.tree)
         trial.set_user_attr(CHANGES, json.dumps(changes))
@@ -132,17 +197,16 @@ class Records:
 
     def known(self, asked: Asked) -> tuple[int, list[float]] | None:
         """(number, values) of a trial of the same point that ran to its end, so that it needs no other run."""
-        from optuna.trial import TrialState
-
         text = json.dumps(asked.changes)
-        whole = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        same = (trial for trial in whole if trial.user_attrs.get(CHANGES) == text)
+        same = (trial for trial in self._whole() if trial.user_attrs.get(CHANGES) == text)
         return next(((trial.number, list(trial.values)) for trial in same), None)
 
     def report(self, number: int, evaluation: int, value: float) -> bool:
         """An intermediate value; whether the trial should end here."""
-        trial = self._running[number]
-        if evaluation not in self._frozen(number).intermediate_values:
+        trial, stored = self._running[number], self._frozen(number)
+        if stored.state.is_finished():  # others thought us dead
+            return True
+        if evaluation not in stored.intermediate_values:
             trial.report(value, evaluation)
         return bool(trial.should_prune())
 
@@ -166,21 +230,37 @@ class Records:
         self._tell(number, "PRUNED")
 
     def fail(self, number: int, why: str) -> None:
-        self._running[number].set_user_attr(WHY, why)
+        if not self._frozen(number).state.is_finished():
+            self._running[number].set_user_attr(WHY, why)
         self._tell(number, "FAIL")
 
+    def lost(self, number: int) -> str | None:
+        """Why others gave our trial up while we were away from the storage; None where they did not."""
+        stored = self._frozen(number)
+        if not stored.state.is_finished():
+            return None
+        del self._running[number]
+        return str(stored.user_attrs[WHY])
+
     def best(self) -> Best | None:
-        """The best of the trials that ran to their end (of several goals: one of those that no other beats, by the first)."""
+        """The best of our trials that ran to their end (of several goals: one of those that no other beats, by the first)."""
+        signs = [1 if each.name == "MAXIMIZE" else -1 for each in self.study.directions]
+
+        def worth(trial: FrozenTrial) -> tuple[float, ...]:
+            return tuple(sign * value for sign, value in zip(signs, trial.values, strict=True))
+
+        # Whoever has the most of the first goal, and of those of the next ones, is beaten by none.
+        found = max(self._whole(), key=lambda each: (worth(each), -each.number), default=None)
+        if found is None:
+            return None
+        return Best(found.number, json.loads(found.user_attrs[CHANGES]), list(found.values))
+
+    def _whole(self) -> list[FrozenTrial]:
+        """Our trials that ran to their end."""
         from optuna.trial import TrialState
 
         whole = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        if not whole:
-            return None
-        several = len(self.study.directions) > 1
-        among = self.study.best_trials if several else whole
-        sign = 1 if self.study.directions[0].name == "MAXIMIZE" else -1
-        found = max(among, key=lambda trial: (sign * trial.values[0], -trial.number))
-        return Best(found.number, json.loads(found.user_attrs[CHANGES]), list(found.values))
+        return [trial for trial in whole if ELSEWHERE not in trial.user_attrs]
 
     def _tell(self, number: int, state: str, values: list[float] | None = None) -> None:
         from optuna.trial import TrialState
@@ -190,3 +270,7 @@ class Records:
 
     def _frozen(self, number: int) -> FrozenTrial:
         return self.study._storage.get_trial(self._running[number]._trial_id)
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    return not {ELSEWHERE, LOST} & trial.user_attrs.keys()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from pathlib import Path
@@ -21,35 +20,61 @@ logger = logging.getLogger(__name__)
 
 JOURNAL = "search.journal"
 VARIABLE = "MANTA_STORAGE"  # a database's URL that holds a password
+DATABASES = ("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql")
+WAIT_SECONDS = 60.0  # for SQLite's one writer at a time
 
 
-def url_of(said: str | None) -> str | None:
+def url_of(said: str | None, path: str = "search.storage") -> str | None:
     """The database that the recipe or the environment names. Raises Refusal for a password in a recipe."""
     if said and urlsplit(said).password:
         raise Refusal(
-            "a recipe must not hold a password",
-            path="search.storage",
+            "a password must stand neither in a recipe nor in a command",
+            path=path,
             value=said.replace(urlsplit(said).password or "", "***"),
             remedy=f"put the URL into the environment, as {VARIABLE}",
         )
     return said or os.environ.get(VARIABLE) or None
 
 
+def is_database(said: str) -> bool:
+    """Whether it is a database's URL rather than a path or an object storage's."""
+    scheme, there, _ = said.partition("://")
+    return bool(there) and scheme.partition("+")[0] in DATABASES
+
+
 def database(url: str) -> BaseStorage:
-    """An SQL database's storage. Raises Refusal where it does not answer."""
+    """An SQL database's storage, made where there is none. Raises Refusal where it does not answer."""
     from optuna.storages import RDBStorage
+    from sqlalchemy import event
     from sqlalchemy.exc import SQLAlchemyError
 
+    lite = url.partition("://")[0].partition("+")[0] == "sqlite"
+    options = {"connect_args": {"timeout": WAIT_SECONDS}} if lite else None
     try:
-        return RDBStorage(url)
+        kept = RDBStorage(url, engine_kwargs=options)
     except (SQLAlchemyError, ImportError, ValueError) as error:
-        said = str(error).strip().splitlines()[0][:200]
-        raise Refusal(
-            f"the database does not answer: {said}",
-            path="search.storage",
-            value=urlsplit(url)._replace(netloc=urlsplit(url).hostname or "").geturl(),
-            remedy="check the URL (sqlite:////path/to/file.db, postgresql://host/name) and its driver",
-        ) from error
+        raise silent(url, error) from error
+    if lite:
+        # SQLite has no row locks: between looking at a trial that waits and taking it, another driver could take it too.
+        event.listen(kept.engine, "connect", _no_implicit_begin)
+        event.listen(kept.engine, "begin", lambda link: link.exec_driver_sql("BEGIN IMMEDIATE"))
+        kept.engine.dispose()  # of the connections that were opened before
+    return kept
+
+
+def _no_implicit_begin(link: Any, record: Any) -> None:
+    link.isolation_level = None
+
+
+def silent(url: str, error: Exception) -> Refusal:
+    """What to say of a database that does not answer; its URL without a password."""
+    said = str(error).strip().splitlines()[0][:200]
+    return Refusal(
+        f"the database does not answer: {said}",
+        path="search.storage",
+        value=urlsplit(url)._replace(netloc=urlsplit(url).hostname or "").geturl(),
+        remedy="check the URL (sqlite:////path/to/file.db, postgresql://host/name) and its driver",
+    )
 
 
 class Journal:
@@ -77,25 +102,6 @@ class Journal:
             store.write_bytes(self.url, self.path.read_bytes())
         except Refusal as refusal:
             logger.warning("the journal is not copied now: %s", refusal)
-
-
-def copy(folder: str) -> BaseStorage:
-    """The records of a search folder as they are now, to be read: whoever drives the search writes on."""
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import BaseJournalBackend
-
-    url = store.join(folder, JOURNAL)
-    data = store.read_bytes(url) if store.exists(url) else b""
-    logs = [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
-
-    class Copy(BaseJournalBackend):
-        def read_logs(self, log_number_from: int) -> list[dict[str, Any]]:
-            return logs[log_number_from:]
-
-        def append_logs(self, new: list[dict[str, Any]]) -> None:
-            raise AssertionError("a copy is only read")
-
-    return JournalStorage(Copy())
 
 
 def _own(url: str) -> Path:

@@ -79,6 +79,8 @@ class Desk:
         """What the trial with Tune's `id` runs; None when there are no more."""
         while not (self.wish or (not self.left and self.enough())):
             asked = self.left.pop(0) if self.left else self.records.ask()
+            if asked is None:
+                continue
             if known := self.records.known(asked):
                 number, values = known
                 self.records.complete(asked.number, values, same_as=number)
@@ -115,6 +117,9 @@ class Desk:
             return
         found = result or {}
         number, seconds = asked.number, float(found.get("seconds", 0.0))
+        if why := self.records.lost(number):
+            self.say(Ended(number, "failed", asked.changes, (), why, seconds))
+            return
         self.records.spent(number, seconds)
         if died:
             why = f"its process died {MOST_DEATHS + 1} times"
