@@ -115,7 +115,8 @@ def _search(
         raise SystemExit(130)
     if not as_json:
         scores = ", ".join(
-            f"{name} {found['mean']:.4f}" + (f" ± {found['sd']:.4f}" if found["sd"] else "")
+            f"{name} {found['mean']:.4f}"
+            + (f" ± {found['sd']:.4f}" if found["sd"] is not None else "")
             for name, found in state.get("scores", {}).items()
             if name.startswith("test/")
         )

@@ -20,7 +20,7 @@ def of(found: Found) -> pd.DataFrame:
 
     `fANOVA` (Hutter et al. 2014) is the share of the variance over the whole space that a random forest explains by
     the path alone, the mean over seeds of the forest; `PED-ANOVA` (Watanabe et al. 2023) is how far its values among
-    the best tenth differ from those among all. Neither sees paths that only some trials have.
+    the best tenth differ from those among all. fANOVA leaves out paths that only some trials have.
     """
     import optuna
     import pandas as pd

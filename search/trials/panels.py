@@ -87,18 +87,22 @@ def importances(found: Found, shares: pd.DataFrame) -> Panel | None:
         ):
             at = [y + 0.18 - 0.36 * place for y in range(len(paths))]
             axes.barh(at, shares[name].loc[paths], height=0.32, color=colour, label=name)
-        axes.set_yticks(range(len(paths)), [found.labels.get(path, path) for path in paths])
+        for y, path in enumerate(paths):
+            beside = (float(shares.loc[path].max()), y)
+            look: Any = {"textcoords": "offset points", "va": "center", "size": 8.5}
+            axes.annotate(found.labels.get(path, path), beside, xytext=(5, 0), **look)
+        axes.set_yticks([])
         axes.set_xlim(0, 1)
         axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
         axes.grid(visible=False, axis="y")
         axes.legend(loc="lower right", fontsize=8.5)
 
-    return Panel("What mattered", draw)
+    return Panel(f"What mattered, by {len(found.complete)} finished trials", draw)
 
 
 def slices(found: Found) -> list[Panel]:
-    """For each searched path, the values that finished trials had and what came of them; later ones are darker."""
-    table, goal = found.complete.sort_index(), found.goals[0]
+    """For each searched path, its values and what came of them; later trials are darker, crosses were ended early."""
+    table, goal = found.table, found.goals[0]
     return [
         _slice(table, goal, each, found.labels[each.path])
         for each in found.space.dimensions
@@ -201,9 +205,14 @@ def parallel(found: Found) -> Figure | None:
 
 def _slice(table: pd.DataFrame, goal: Objective, dimension: Dimension, label: str) -> Panel:
     def draw(axes: Axes) -> None:
-        there = table.dropna(subset=[dimension.path])
+        own = table["same_as"].isna()
+        finished = table[(table["state"] == "complete") & own]
+        pruned = table[table["state"] == "pruned"].dropna(subset=["reached", dimension.path])
+        there = finished.dropna(subset=[dimension.path])
+        early = _places(pruned[dimension.path], dimension)
         x = _places(there[dimension.path], dimension)
-        _windowed(axes, goal, (x, there[goal.metric]))
+        _windowed(axes, goal, (x, there[goal.metric]), (early, pruned["reached"]))
+        axes.plot(early, pruned["reached"], "x", color=MUTED, markersize=4, alpha=0.6)
         age: Any = [0.25 + 0.75 * place / max(1, len(there) - 1) for place in range(len(there))]
         axes.scatter(x, there[goal.metric], s=22, color=BLUE, alpha=age, linewidths=0)
         _axis(axes, "x", dimension)
@@ -253,7 +262,8 @@ def _windowed(axes: Axes, goal: Objective, *points: tuple[pd.Series, pd.Series])
         return
     sign = 1.0 if goal.mode == "max" else -1.0
     best = sign * (sign * found).max()
-    span = abs(best - found.median()) or abs(best) * 0.01 or 1.0
+    good = (sign * found).quantile(0.75) * sign
+    span = abs(best - good) or abs(best) * 0.01 or 1.0
     edge = best - 5 * sign * span
     if not (sign * found < sign * edge).any():
         return

@@ -52,7 +52,11 @@ def tiles(found: Found, doubts: Doubt) -> list[Tile]:
     listed = []
     test = f"test/{metric.partition('/')[2]}"
     if told := (found.state.get("scores") or {}).get(test):
-        spread = f"± {_points(test, told['sd'])} over {told['n']} seeds" if told.get("sd") else ""
+        spread = (
+            f"± {_points(test, told['sd'])} over {told['n']} seeds"
+            if told.get("sd") is not None
+            else ""
+        )
         listed.append(
             Tile(f"Winner, {_named(test)}", numbers.score(test, told["mean"]), spread, "main")
         )
@@ -162,7 +166,7 @@ def _of_several(found: Found) -> list[str]:
 
 
 def _mean(metric: str, told: dict[str, float]) -> str:
-    spread = f" ± {_points(metric, told['sd'])} (sd)" if told.get("sd") else ""
+    spread = f" ± {_points(metric, told['sd'])} (sd)" if told.get("sd") is not None else ""
     return f"{numbers.score(metric, told['mean'])}{spread}"
 
 
