@@ -11,7 +11,17 @@ from cluster.shipping import Cargo
 from datasets import store
 from datasets.refusal import Refusal
 
-VERBS = ("train", "evaluate", "pack", "doctor")
+VERBS = ("train", "search", "evaluate", "pack", "doctor")
+_HERE = (
+    "--pause",
+    "--resume",
+    "--stop",
+    "--cancel",
+    "--from-wandb",
+    "--name",
+    "--dashboard",
+    "--port",
+)
 _SECRET = re.compile(
     r"SECRET|TOKEN|PASSWORD|PASSWD|CREDENTIAL|ACCESS_KEY|API_KEY|PRIVATE|(^|_)(PAT|AUTH|CREDS?)($|_)",
     re.I,
@@ -34,6 +44,8 @@ def planned(words: Sequence[str], shipped: Cargo) -> list[str]:
     verb, *rest = words
     if verb == "train":
         rest = _trained(rest, shipped)
+    if verb == "search":
+        rest = _searched(rest, shipped)
     if verb == "doctor":
         rest = _examined(rest, shipped)
     return [verb, *rest]
@@ -49,6 +61,30 @@ def _trained(words: Sequence[str], shipped: Cargo) -> list[str]:
     # A run that is gone on with stays where it is.
     _check_out(options.get("--out") or ("" if _is_recipe(place) else place))
     return [place, *changes, *_said(options)]
+
+
+def _searched(words: Sequence[str], shipped: Cargo) -> list[str]:
+    """Of a search, or of who joins one: a database's URL may stand before the recipe then."""
+    place, changes, options = _parts(words)
+    if wish := next((name for name in _HERE if name in options), None):
+        raise Refusal(
+            "needs no job: whoever sees the search's folder may say it",
+            path="search",
+            value=wish,
+            remedy=f"run `python launch.py search {' '.join(words)}` here",
+        )
+    url = []
+    if "--join" in options and "://" in place and changes and not _is_recipe(place):
+        url, (place, *changes) = [place], changes
+    if not place:
+        raise Refusal(
+            "no recipe is named",
+            path="search",
+            remedy="submit -- search recipes/digits_search.yaml",
+        )
+    place, options = _inside(place, changes, shipped), _placed(options)
+    _check_out(options.get("--out") or ("" if _is_recipe(place) else place))
+    return [*url, place, *changes, *_said(options)]
 
 
 def _examined(words: Sequence[str], shipped: Cargo) -> list[str]:

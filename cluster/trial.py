@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from cluster import opening, workers
@@ -37,11 +38,15 @@ class Judged(NamedTuple):
 
 
 class Trial:
-    """A run at `folder`, begun or gone on with; `advance` until it gives None, then `close`."""
+    """A run at `folder`, begun or gone on with; `advance` until it gives None, then `close`.
 
-    def __init__(self, recipe: Recipe, folder: str) -> None:
+    One that has a `parent` begins at that run's newest checkpoint.
+    """
+
+    def __init__(self, recipe: Recipe, folder: str, parent: str | None = None) -> None:
         """Raises Refusal where the recipe cannot be run."""
-        self.recipe, self.folder = opening.resolved(recipe), folder
+        self.recipe, self.folder, self.parent = opening.resolved(recipe), folder, parent
+        self.steps = 0  # of the whole run
         self.earlier: tuple[float, ...] = ()  # kept scores of evaluations before this start
         self.lock = _locked(folder)
         try:
@@ -59,6 +64,11 @@ class Trial:
         """Work until the next evaluation; None when the run is over, or was asked to stop."""
         return next(self._source, None)
 
+    def rest(self) -> None:
+        """Save where it stands, after an evaluation, and end this start of it. Of a run of one worker."""
+        with suppress(StopIteration):
+            self._source.send(True)
+
     def close(self, status: str | None = None, why: str = "") -> None:
         """Let go of it where it stands; `status` is written down where it had not ended."""
         if status and self.status == "running":
@@ -69,27 +79,34 @@ class Trial:
         store.remove(store.join(self.folder, STOP))
         self.lock.__exit__(None, None, None)
 
-    def _opened(self) -> Generator[Judged, None, None]:
+    def _opened(self) -> Generator[Judged, bool | None, None]:
         """Everything that a run's folder has, then the source of its evaluations."""
         recipe, folder = self.recipe, self.folder
         if self.status == "finished":
-            return (_ for _ in ())
+            return _nothing()
         preview(recipe)
         place = _place(recipe)
         dataset = feed.dataset(recipe.data)
         leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
         plans = opening.plans_of(recipe, dataset, place.workers)
-        files = opening.foreknown(recipe, dataset, plans, folder, None)
-        steps = sum(length(p, q)[1] for p, q in zip(recipe.phases, plans, strict=True))
+        files = opening.foreknown(recipe, dataset, plans, folder, self.parent)
+        self.steps = sum(length(p, q)[1] for p, q in zip(recipe.phases, plans, strict=True))
         store.sweep(folder)
         store.remove(store.join(folder, STOP))
-        says = place.says(recipe, steps)
-        opening.open_folder(folder, recipe, dataset.manifest.digest, files, says, None)
+        # recipe.yaml is written last: until then a copy that was cut off is made again.
+        if self.parent and not store.exists(store.join(folder, "recipe.yaml")):
+            opening.inherit(self.parent, folder)
+        says = place.says(recipe, self.steps)
+        opening.open_folder(folder, recipe, dataset.manifest.digest, files, says, self.parent)
         if latest := checkpoint.latest(folder):
             self.earlier = tuple(score for *_, score in checkpoint.read_state(latest).scores)
         if place.ray:
             return _of_a_group(recipe, folder, place, self.lock, len(self.earlier))
         return _alone(recipe, folder, len(self.earlier))
+
+
+def _nothing() -> Generator[Judged, bool | None, None]:
+    yield from ()
 
 
 def _place(recipe: Recipe) -> Place:
@@ -111,7 +128,7 @@ def _locked(folder: str) -> Lock:
             time.sleep(POLL_SECONDS)
 
 
-def _alone(recipe: Recipe, folder: str, judged: int) -> Generator[Judged, None, None]:
+def _alone(recipe: Recipe, folder: str, judged: int) -> Generator[Judged, bool | None, None]:
     """The run in this process."""
     patience = recipe.scale.hang_seconds
     dog = Watchdog(folder, 0, patience) if patience else None
@@ -122,7 +139,9 @@ def _alone(recipe: Recipe, folder: str, judged: int) -> Generator[Judged, None, 
             session.alive()
             if report.scores and summary.read(folder)["status"] == "running":
                 judged += 1
-                yield Judged(judged, report.step, report.scores)
+                if (yield Judged(judged, report.step, report.scores)):
+                    reports.send("stop")
+                    return
     finally:
         reports.close()
         session.close()
@@ -146,7 +165,7 @@ class _Told(Bar):
 
 def _of_a_group(
     recipe: Recipe, folder: str, place: Place, lock: Lock, judged: int
-) -> Generator[Judged, None, None]:
+) -> Generator[Judged, bool | None, None]:
     """The run on Ray workers, driven by a thread of this process."""
     told, signals, failure = _Told(), list[int](), list[BaseException]()
 

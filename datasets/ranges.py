@@ -6,6 +6,7 @@ from pydantic import Field
 
 Probability = Annotated[float, Field(ge=0.0, le=1.0)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]  # dropout, momentum: one itself would end learning
+Quantile = Annotated[float, Field(gt=0.0, le=0.5)]  # of the best, or of the worst
 Width = Annotated[int, Field(ge=1, le=4_096)]  # channels, units: more is a typing error, not a net
 FirstWidth = Annotated[
     int, Field(ge=1, le=512)

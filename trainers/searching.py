@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
@@ -15,6 +17,11 @@ if TYPE_CHECKING:
     from trainers.recipe import Recipe
 
 COSTS = ("parameters", "multiply_adds", "latency")  # objectives that are no scores
+# What a checkpoint of another value does not fit: steps of an epoch, phases, whole parts.
+_FIXED = re.compile(
+    r"^(data\.(batch|source|url|mixture)|seed|scale|keep|evals)\b|^model(\.name)?$"
+    r"|^phases\.\d+\.(epochs|steps|train|init|data)\b|^phases\.\d+\.task(\.name)?$"
+)
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -107,6 +114,8 @@ def check(recipe: Recipe) -> None:
             remedy=refusal.remedy,
         ) from None
     _check_space(base, space)
+    if search.scheduler.name == "pbt":
+        _check_population(recipe, search, space)
     for index, point in enumerate(search.first):
         _check_point(base, space, point, index)
         if point in search.first[:index]:
@@ -149,6 +158,39 @@ def _check_space(base: Recipe, space: Space) -> None:
                 _check_values(base, dimension, drawn, f"with {other.path}={name}: ", remedy)
             under[other.path] = other.values[0]
         _check_values(base, dimension, under)
+
+
+def _check_population(recipe: Recipe, search: Search, space: Space) -> None:
+    """Members go on from each other's checkpoints: one process each, one curve, epochs of the same steps."""
+    wrong = {
+        "search.seeds": (search.seeds > 1, "a member is one run", "set search.seeds=1"),
+        "search.objectives": (len(search.objectives) > 1, "members are compared by one score", "say search.metric"),
+        "scale.workers": (recipe.scale.group[1] > 1, "members are runs of one worker", "set scale.workers=1"),
+    }  # fmt: skip
+    for path, (is_wrong, why, remedy) in wrong.items():
+        if is_wrong:
+            raise Refusal(
+                f"{why} in population-based training",
+                path=path,
+                value=at(recipe.plain(), path),
+                remedy=f"{remedy}, or another scheduler",
+            )
+    quantile = search.scheduler.arguments.get("quantile", 0.25)
+    if search.budget and search.budget * quantile < 1:
+        raise Refusal(
+            f"{quantile:g} of {search.budget} members is nobody, so none would ever make way",
+            path="search.trials",
+            value=search.budget,
+            remedy=f"at least {math.ceil(1 / quantile)} members, or a larger search.scheduler.quantile",
+        )
+    for dimension in space.dimensions:
+        if _FIXED.search(dimension.path):
+            raise Refusal(
+                "cannot change in the middle of a run, as population-based training would",
+                path=f"search.space.{dimension.path}",
+                value=dimension.path,
+                remedy="leave it out, or use another scheduler",
+            )
 
 
 def _beside(name: Dimension, dimension: Dimension) -> bool:

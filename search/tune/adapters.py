@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
+from search.tune.tuner import Later
+
 if TYPE_CHECKING:
     from search.tune.tuner import Desk
 
@@ -19,7 +21,9 @@ class Proposer(Searcher):
         self.desk = desk
 
     def suggest(self, trial_id: str) -> Any:
-        return self.desk.next(trial_id) or Searcher.FINISHED
+        found = self.desk.next(trial_id)
+        # Of Tune's two words for "nothing", None means that it should ask again.
+        return None if isinstance(found, Later) else found or Searcher.FINISHED
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

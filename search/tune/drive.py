@@ -17,6 +17,7 @@ from datasets.packed import leaks
 from datasets.refusal import Refusal
 from search.tune import shared, storage, tuner, warm, winner
 from search.tune.folder import RECIPE, Folder, identity
+from search.tune.population import Turns
 from search.tune.records import Records
 from search.tune.telling import Teller
 from search.tune.tuner import Desk, Ended
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
     from optuna.storages import BaseStorage
 
+_CHANGED = (
+    "Population-based training changed the winner's settings on its way (each trial's parent is in its run's summary); "
+    "what was trained anew had its last settings from the first step."
+)
 PAUSE_SECONDS = 1.0  # between looks for the end of a pause, or of others' trials
 
 
@@ -148,6 +153,8 @@ class _Driver:
                 self.teller.line("no more trials: who began the search chooses the winner")
                 self.folder.amend(status="finished")
             else:
+                if isinstance(self.records.study.pruner, Turns):
+                    self.folder.amend(notes=[_CHANGED])
                 quiet = self.teller.quiet
                 whole = winner.retrain(self.recipe, self.folder, self.records, quiet=quiet)
                 self.folder.amend(status="finished" if whole else "stopped")

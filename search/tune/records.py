@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 CHANGES, OWNER, WHY, SECONDS, SAME = "changes", "owner", "why", "seconds", "same_as"
 ELSEWHERE = "elsewhere"  # of one that another search made: which one it is there
 LOST = "lost"  # of one whose point waits once more, so that it does not count
+PARENT = (
+    "parent"  # of a copy: the number of the trial from which it goes on, so that it does not count
+)
 AGAIN = "again"  # of one that tries a lost point: whose it was
 BUDGET = "budget"  # of the study: how many trials may be begun, by everybody together
 
@@ -39,6 +42,7 @@ class Asked:
 
     number: int
     changes: Changes
+    parent: int | None = None  # whose checkpoint it begins at
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,8 @@ class Records:
                 self.lose(trial, "its driver died before it was known what to do")
                 continue
             self._running[trial.number] = Trial(self.study, trial._trial_id)
-            found.append(Asked(trial.number, json.loads(trial.user_attrs[CHANGES])))
+            changes = json.loads(trial.user_attrs[CHANGES])
+            found.append(Asked(trial.number, changes, trial.user_attrs.get(PARENT)))
         return found
 
     def others(self) -> list[FrozenTrial]:
@@ -193,7 +198,26 @@ class Records:
         changes = draw(trial, self.space, self.tree)
         trial.set_user_attr(CHANGES, json.dumps(changes))
         self._running[trial.number] = trial
-        return Asked(trial.number, changes)
+        return Asked(trial.number, changes, trial.user_attrs.get(PARENT))
+
+    def fork(self, parent: Asked, changes: Changes) -> Asked:
+        """A trial that goes on from another's checkpoint with other settings; it is asked for at once."""
+        point = encoded(self.space, changes)
+        self.study.enqueue_trial(point, user_attrs={PARENT: parent.number})
+        found = self.ask()
+        assert found
+        return found
+
+    def values_at(self, evaluation: int) -> dict[int, float]:
+        """What the trials of this search, that did not fail, reported after so many evaluations."""
+        trials = self.study.get_trials(deepcopy=False)
+        return {
+            trial.number: trial.intermediate_values[evaluation]
+            for trial in trials
+            if evaluation in trial.intermediate_values
+            and trial.state.name != "FAIL"
+            and ELSEWHERE not in trial.user_attrs
+        }
 
     def known(self, asked: Asked) -> tuple[int, list[float]] | None:
         """(number, values) of a trial of the same point that ran to its end, so that it needs no other run."""
@@ -225,8 +249,10 @@ class Records:
             return
         self._tell(number, "COMPLETE", list(values))
 
-    def prune(self, number: int) -> None:
+    def prune(self, number: int, why: str | None = None) -> None:
         """The trial was ended early; its last intermediate value stands for it."""
+        if why:
+            self._running[number].set_user_attr(WHY, why)
         self._tell(number, "PRUNED")
 
     def fail(self, number: int, why: str) -> None:
@@ -273,4 +299,4 @@ class Records:
 
 
 def _counts(trial: FrozenTrial) -> bool:
-    return not {ELSEWHERE, LOST} & trial.user_attrs.keys()
+    return not {ELSEWHERE, LOST, PARENT} & trial.user_attrs.keys()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import NonNegativeInt, PositiveInt
 
-from datasets.ranges import Factor
+from datasets.ranges import Factor, Probability, Quantile
 
 if TYPE_CHECKING:
     from optuna.pruners import BasePruner
@@ -46,3 +46,14 @@ def median(
     from optuna.pruners import MedianPruner
 
     return MedianPruner(n_startup_trials=startup, n_warmup_steps=grace, n_min_trials=fewest)
+
+
+def pbt(
+    *, interval: PositiveInt = 1, quantile: Quantile = 0.25, resample: Probability = 0.25
+) -> BasePruner:
+    """Population-based training (arXiv 1711.09846): every `interval` evaluations copies of the best `quantile`, with changed
+    settings, go on in place of the worst. A setting is drawn anew with probability `resample`, else moved a little.
+    """
+    from search.tune.population import Turns
+
+    return Turns(interval, quantile, resample)

@@ -26,6 +26,8 @@ class Teller:
             for goal, value in zip(self.goals, trial.values, strict=False)
         )
         how = {"pruned": "ended early at ", "failed": "failed: "}.get(trial.how, "")
+        if trial.how == "pruned" and trial.why:
+            how = "made way: "
         same = f" ({trial.why})" if trial.how == "known" else ""
         took = f", {trial.seconds:.0f} s" if trial.seconds else ""
         most = self.records.expected()

@@ -19,7 +19,7 @@ from trainers.choice import Choice
 from trainers.recipe import Recipe
 from trainers.searching import COSTS, Objective
 
-ENDED = "ended"  # of a result: finished, stopped or failed
+ENDED = "ended"  # of a result: finished, stopped, resting or failed
 Result = dict[str, Any]
 
 
@@ -30,7 +30,7 @@ class Trainable(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._runs: list[tuple[Recipe, str]] = []
+        self._runs: list[tuple[Recipe, str, str | None]] = []
         self._trial: Trial | None = None
         self.reset_config(config)
 
@@ -38,7 +38,11 @@ class Trainable(tune.Trainable):
         """Another trial. What was before was ended early by the scheduler, or has ended by itself."""
         self._end("pruned")
         tree = json.loads(config["trial"])
-        self._runs = [(Recipe.check(each["recipe"]), each["folder"]) for each in tree["runs"]]
+        self._runs = [
+            (Recipe.check(each["recipe"]), each["folder"], each.get("parent"))
+            for each in tree["runs"]
+        ]
+        self._turn = tree.get("turn")  # evaluations, after which it rests
         self._goals = [Objective.model_validate(goal) for goal in tree["goals"]]
         self._seed = 0
         self._best: float | None = None
@@ -60,12 +64,18 @@ class Trainable(tune.Trainable):
 
     def _step(self) -> Result:
         while True:
-            recipe, folder = self._runs[self._seed]
+            recipe, folder, parent = self._runs[self._seed]
             if self._trial is None:
-                self._trial = Trial(recipe, folder)
+                self._trial = Trial(recipe, folder, parent)
                 self._best = best_of(self._trial.earlier, recipe.keep.mode)
             judged = self._trial.advance()
             if judged:
+                if (
+                    self._turn
+                    and judged.number % self._turn == 0
+                    and judged.step < self._trial.steps
+                ):
+                    return self._rested(judged)
                 if self._seed == 0:
                     return self._judged(judged)
                 continue
@@ -86,9 +96,19 @@ class Trainable(tune.Trainable):
         self._best = best_of(scores, keep.mode)
         return {"judged": judged.number, "value": self._best, "seconds": self._seconds()}
 
+    def _rested(self, judged: Judged) -> Result:
+        """Its turn is over: others go on first. What counts is where it stands, not where it was best."""
+        assert self._trial
+        self._trial.rest()
+        self._end("stopped")
+        score = judged.scores[str(self._runs[0][0].keep.metric)]
+        return {**self._ended("resting"), "judged": judged.number, "value": score}
+
     def _values(self) -> list[float]:
         """Of each goal, the mean over the seeds."""
-        per_run = [[_value(Run(folder), goal) for goal in self._goals] for _, folder in self._runs]
+        per_run = [
+            [_value(Run(folder), goal) for goal in self._goals] for _, folder, _ in self._runs
+        ]
         return [statistics.fmean(column) for column in zip(*per_run, strict=True)]
 
     def _ended(self, how: str, **more: Any) -> Result:

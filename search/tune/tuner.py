@@ -18,6 +18,7 @@ from cluster.connection import connected
 from cluster.session import STOP
 from datasets import store
 from search.tune.folder import Folder
+from search.tune.population import Population, Turns
 from search.tune.records import Asked, Records
 from search.tune.winner import recipe_of
 from trainers.recipe import Recipe
@@ -50,6 +51,10 @@ class Ended:
     seconds: float = 0.0
 
 
+class Later:
+    """Nothing to run now: all who could go on are at work."""
+
+
 class Desk:
     """Hands out trials and takes their results: what Tune's searcher and scheduler ask.
 
@@ -73,10 +78,31 @@ class Desk:
         self.wish: str | None = None
         self.left = records.unfinished()
         self.live: dict[str, Asked] = {}
+        turns = records.study.pruner
+        self.population = (
+            Population(records, turns, upwards=self.goals[0].mode == "max", seed=recipe.seed)
+            if isinstance(turns, Turns)
+            else None
+        )
         self._pruned: set[str] = set()
 
-    def next(self, id: str) -> dict[str, Any] | None:
-        """What the trial with Tune's `id` runs; None when there are no more."""
+    def next(self, id: str) -> dict[str, Any] | Later | None:
+        """What the trial with Tune's `id` runs; None when there are no more, Later when there may be."""
+        found = self._begun(id)
+        # Who rests goes on even after `stop`: it has been begun.
+        while not found and self.population and self.wish not in ("pause", "cancel"):
+            turn = self.population.next(more=bool(self.live))
+            if turn is None:
+                return Later() if self.live else None
+            if gone := turn.instead_of:
+                copy, parent = turn.asked.number, turn.asked.parent
+                why = f"trial {copy:04d}, a copy of {parent:04d}, goes on in its place"
+                self.say(Ended(gone.asked.number, "pruned", gone.asked.changes, (), why))
+            found = self._handed(id, turn.asked)
+        return found
+
+    def _begun(self, id: str) -> dict[str, Any] | None:
+        """Of a trial that an earlier driver left, or a new one."""
         while not (self.wish or (not self.left and self.enough())):
             asked = self.left.pop(0) if self.left else self.records.ask()
             if asked is None:
@@ -87,16 +113,21 @@ class Desk:
                 why = f"the point of trial {number:04d}"
                 self.say(Ended(asked.number, "known", asked.changes, values, why))
                 continue
-            try:
-                runs = self._runs(asked)
-            except ValueError as refusal:  # a combination that the recipe does not take
-                self.records.fail(asked.number, str(refusal))
-                self.say(Ended(asked.number, "failed", asked.changes, (), str(refusal)))
-                continue
-            self.live[id] = asked
-            goals = [goal.model_dump() for goal in self.goals]
-            return {"trial": json.dumps({"runs": runs, "goals": goals})}
+            if handed := self._handed(id, asked):
+                return handed
         return None
+
+    def _handed(self, id: str, asked: Asked) -> dict[str, Any] | None:
+        try:
+            runs = self._runs(asked)
+        except ValueError as refusal:  # a combination that the recipe does not take
+            self.records.fail(asked.number, str(refusal))
+            self.say(Ended(asked.number, "failed", asked.changes, (), str(refusal)))
+            return None
+        self.live[id] = asked
+        goals = [goal.model_dump() for goal in self.goals]
+        turn = self.population.turns.interval if self.population else None
+        return {"trial": json.dumps({"runs": runs, "goals": goals, "turn": turn})}
 
     def judge(self, id: str, result: dict[str, Any]) -> bool:
         """Whether to end the trial after this evaluation."""
@@ -132,6 +163,9 @@ class Desk:
             values = [float(value) for value in found["values"]]
             self.records.complete(number, values)
             self.say(Ended(number, "finished", asked.changes, values, "", seconds))
+        elif found.get("ended") == "resting" and self.population:
+            self.records.report(number, int(found["judged"]), float(found["value"]))
+            self.population.rest(asked, int(found["judged"]))
         elif found.get("ended") == "failed":
             self.records.fail(number, found["why"])
             self.say(Ended(number, "failed", asked.changes, (), found["why"], seconds))
@@ -149,10 +183,12 @@ class Desk:
 
     def _runs(self, asked: Asked) -> list[dict[str, Any]]:
         recipe = recipe_of(self.recipe, asked.changes)
+        parent = None if asked.parent is None else self.folder.trial(asked.parent)
         return [
             {
                 "recipe": recipe.override({"seed": recipe.seed + seed}).plain(),
                 "folder": self.folder.trial(asked.number, seed),
+                "parent": parent,
             }
             for seed in range(self.seeds)
         ]

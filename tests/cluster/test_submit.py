@@ -102,6 +102,21 @@ def test_the_doctor_examines_a_cluster_by_a_job_of_it(address: str, tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_search_is_a_job_too(address: str, tmp_path: Path) -> None:
+    # With a dashboard, beside which trials that are ended early must free their room just as well.
+    halving = "search.scheduler={name: asha, grace: 1, factor: 2}"
+    recipe = ["recipes/digits_search.yaml", *SMALL, "phases.0.epochs=2", halving]
+    words = ["search", *recipe, "search.trials=6", "search.retrain=1", "--out", tmp_path / "runs"]
+    said = cli("submit", "--address", address, "--", *words)
+    assert said.code == 0, said.out + said.err
+    assert "trial 0005 of 6" in said.out and "submit --attach manta-search-" in said.err
+    (folder,) = (tmp_path / "runs").iterdir()
+    table = json.loads(cli("results", folder, "--json").out)
+    assert {trial["state"] for trial in table["trials"]} == {"complete", "pruned"}
+    assert table["scores"]["test/accuracy"]["n"] == 1
+    assert (folder / "report.html").exists()
+
+
 def test_a_job_that_fails_ends_with_its_own_code(address: str, tmp_path: Path) -> None:
     lost = ["train", "recipes/digits.yaml", f"data.url={tmp_path}/nothing", "--out", tmp_path]
     said = cli("submit", "--address", address, "--", *lost)
@@ -154,6 +169,8 @@ def test_an_unknown_job_is_a_refusal(address: str) -> None:
     [
         ([], "there is nothing to run"),
         (["fly"], "'fly' is no verb of a job"),
+        (["search", "/shared/runs/found-12345678", "--pause"], "needs no job"),
+        (["search", "recipes/digits_search.yaml"], "would lie in the job's own directory"),
         (["train"], "no recipe is named"),
         (["train", "recipes/digits.yaml"], "would lie in the job's own directory"),
         (["train", "recipes/digits.yaml", "--out", "runs"], "would lie in the job's own directory"),
