@@ -20,6 +20,7 @@ import yaml
 from safetensors.torch import load_file
 
 from cluster.run import Run, run
+from search.tune import trainable
 from search.tune.folder import Folder
 from search.tune.storage import Journal
 from tests.commands import Said, cli
@@ -168,6 +169,41 @@ def kills(out: Path, trial: str, done: threading.Event) -> None:
                 os.kill(json.loads(lock.read_bytes())["pid"], signal.SIGKILL)
             except (OSError, ValueError, KeyError):
                 continue
+
+
+@pytest.mark.slow
+def test_a_trial_that_hangs_is_ended_and_gone_on_with(
+    recipe: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray import cloudpickle
+
+    marker = str(tmp_path / "hung")
+
+    class Hangs(trainable.Trainable):
+        """Stands still after its first evaluation, once."""
+
+        def step(self) -> dict[str, Any]:
+            found = super().step()
+            if "judged" in found and not os.path.exists(marker):
+                Path(marker).write_text(self._runs[0][1])
+                threading.Event().wait()
+            return found
+
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+    monkeypatch.setattr(trainable, "Trainable", Hangs)
+    try:
+        path = recipe({LR: "loguniform(1e-3, 1)"}, trials=3)
+        said = searched(path, tmp_path / "runs", "scale.hang_seconds=6")
+    finally:
+        cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
+    folder = folder_of(tmp_path / "runs")
+    assert states(folder) == ["COMPLETE"] * 3, said.err
+    hung = Run.open(Path(marker).read_text())
+    (stacks,) = Path(hung.url, "stacks").iterdir()
+    assert "in step" in stacks.read_text(), "who hangs"
+    assert len(hung.summary["restarts"]) == 1
+    steps = hung.metrics()
+    assert steps[steps["split"] == "train"]["step"].tolist() == [*range(1, 39)]
 
 
 def test_trials_that_are_behind_end_early_and_make_room(
