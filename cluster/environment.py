@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import os
 import platform
 import socket
@@ -13,7 +14,7 @@ from typing import Any
 
 from trainers.rooms import ROOT
 
-DIRTY = "+dirty"
+COMMIT, DIRTY = "MANTA_COMMIT", "+dirty"  # the variable, and how it ends
 PACKAGES = ("torch", "torchvision", "ray", "timm", "pyarrow", "numpy", "optuna", "torchmetrics")
 
 
@@ -35,10 +36,17 @@ def environment() -> dict[str, Any]:
 
 def commit_of_checkout() -> tuple[str, bool]:
     """(commit, whether files differ from it); ("", False) outside a git checkout."""
-    if said := os.environ.get("MANTA_COMMIT"):  # by `submit` or an image, where .git is not shipped
+    if said := os.environ.get(COMMIT):  # by `submit` or an image, where .git is not shipped
         return said.removesuffix(DIRTY), said.endswith(DIRTY)
     commit = _git("rev-parse", "HEAD")
     return commit, bool(commit and _git("status", "--porcelain", "--untracked-files=no"))
+
+
+def remember_commit() -> None:
+    """Ask git once, for a process that begins many runs: its code is what it was when it was imported."""
+    commit, dirty = commit_of_checkout()
+    if commit:
+        os.environ[COMMIT] = f"{commit}{DIRTY if dirty else ''}"
 
 
 def _git(*words: str) -> str:
@@ -55,6 +63,7 @@ def _git(*words: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+@functools.cache
 def _version(package: str) -> str:
     try:
         return metadata.version(package)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cluster.environment import DIRTY, commit_of_checkout
+from cluster.environment import COMMIT, DIRTY, commit_of_checkout
 from cluster.shipping import Cargo
 from datasets.refusal import Refusal, nearest
 
@@ -219,7 +219,7 @@ class Jobs:
 def _commit() -> dict[str, str]:
     """The checkout's commit, since git's own folder is not shipped."""
     commit, dirty = commit_of_checkout()
-    return {"MANTA_COMMIT": f"{commit}{DIRTY if dirty else ''}"} if commit else {}
+    return {COMMIT: f"{commit}{DIRTY if dirty else ''}"} if commit else {}
 
 
 def _address(given: str | None) -> str:

@@ -141,7 +141,7 @@ def draw(
         for finding in findings:
             if isinstance(finding, Table) and final:
                 track.table(f"{split}_{finding.name}", finding.columns)
-            elif isinstance(finding, Figure) and (final or finding.always):
+            elif isinstance(finding, Figure) and track.figures and (final or finding.always):
                 track.figure(f"{split}_{finding.name}", finding.draw(), step)
 
 

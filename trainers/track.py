@@ -31,8 +31,9 @@ class Track:
         resumed_step: int,
         tensorboard: bool,
         show: Callable[[list[Row]], None],
+        figures: bool = True,
     ) -> None:
-        self.folder, self.show = folder, show
+        self.folder, self.show, self.figures = folder, show, figures
         self.resumed_step, self.tensorboard = resumed_step, tensorboard
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self._mirror: store.Mirror | None = None

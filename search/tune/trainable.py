@@ -12,6 +12,7 @@ from typing import Any
 from ray import tune
 
 from cluster import trial
+from cluster.environment import remember_commit
 from cluster.run import Run
 from cluster.trial import Judged, Trial
 from search.tune import costs
@@ -30,6 +31,7 @@ class Trainable(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
+        remember_commit()
         self._runs: list[tuple[Recipe, str, str | None]] = []
         self._trial: Trial | None = None
         self.reset_config(config)
