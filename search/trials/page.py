@@ -110,6 +110,9 @@ def _notes(search: Found) -> list[str]:
     notes = [str(note) for note in search.state.get("notes", ())]
     if error := search.state.get("error"):
         notes.insert(0, f"It ended with: {error}")
+    if len(search.complete):  # such as batch norm that was not synchronised over workers
+        best = search.run(int(search.complete.index[0]))
+        notes += [f"Of the best trial's run: {note}" for note in best.summary.get("notes", ())]
     failed = search.table[search.table["state"] == "fail"]["why"].value_counts()
     return notes + [f"{times} failed: {why}" for why, times in failed.head(5).items()]
 
