@@ -132,6 +132,31 @@ def test_tensorboard_sees_the_scalars(tmp_path: Path) -> None:
     assert "final/test/accuracy" in found.Tags()["scalars"]
 
 
+def test_tensorboard_compares_runs_of_different_hyperparameters(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams import api_pb2, get_experiment
+    from tensorboard.plugins.hparams.backend_context import Context
+
+    for name, values in (("a", {"lr": 0.1, "momentum": 0.9}), ("b", {"lr": 0.1, "beta": 0.5})):
+        (tmp_path / name).mkdir()
+        track = Track(
+            str(tmp_path / name), resumed_step=0, tensorboard=True, show=lambda rows: None
+        )
+        track.hyperparameters(values, {"test/accuracy": 0.9})
+        track.close()
+    events = EventMultiplexer()
+    events.AddRunsFromDirectory(str(tmp_path))
+    events.Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(events, str(tmp_path))))
+    asked = api_pb2.GetExperimentRequest()
+    found = get_experiment.Handler(RequestContext(), context, "", asked).run()
+    assert {each.name for each in found.hparam_infos} == {"lr", "momentum", "beta"}
+    assert {each.name.tag for each in found.metric_infos} == {"final/test/accuracy"}
+
+
 def test_a_remote_folder_is_mirrored_and_taken_up_again() -> None:
     url = "memory://track-test/run"
     track = Track(url, resumed_step=0, tensorboard=False, show=lambda rows: None)
