@@ -94,10 +94,10 @@ class Track:
 
             # The page takes its columns from any one experiment that it finds; where there is none,
             # as here, from all runs together, those that differ first.
-            _, start, end = hparams(values, {})
+            _, start, end = hparams(values, {})  # type: ignore[no-untyped-call]
             writer = self._tensorboard()
             for summary in (start, end):
-                writer.file_writer.add_summary(summary)
+                writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
             for name, score in scores.items():
                 writer.add_scalar(f"final/{name}", score)
 

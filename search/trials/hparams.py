@@ -61,7 +61,7 @@ def session(search: Found, trial: FrozenTrial) -> list[Event]:
     from tensorboard.plugins.hparams import api_pb2, metadata
     from tensorboard.plugins.hparams.plugin_data_pb2 import SessionEndInfo, SessionStartInfo
 
-    row = search.table.loc[trial.number]
+    row: Any = search.table.loc[trial.number]
     begun = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
     ended = trial.datetime_complete.timestamp() if trial.datetime_complete else begun
     start = SessionStartInfo(start_time_secs=begun)
