@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 
+from cluster.session import Local
 from datasets import store
+from trainers.engine import fit
+from trainers.recipe import Recipe
 from trainers.track import Track, forget
 
 Row = dict[str, Any]
@@ -155,6 +158,20 @@ def test_tensorboard_compares_runs_of_different_hyperparameters(tmp_path: Path) 
     found = get_experiment.Handler(RequestContext(), context, "", asked).run()
     assert {each.name for each in found.hparam_infos} == {"lr", "momentum", "beta"}
     assert {each.name.tag for each in found.metric_infos} == {"final/test/accuracy"}
+
+
+@pytest.mark.parametrize("opens_test", [True, False], ids=["a run", "a trial"])
+def test_a_trial_leaves_its_hyperparameters_to_its_search(
+    digits: Recipe, local: Callable[..., Local], opens_test: bool
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    session = local(opens_test=opens_test)
+    for _ in fit(digits.override({"phases.0.epochs": 1, "log.tensorboard": True}), session):
+        pass
+    found = EventAccumulator(f"{session.folder}/tensorboard").Reload()
+    told = "_hparams_/session_start_info" in found.summary_metadata
+    assert told is opens_test and found.Scalars("val/accuracy")
 
 
 def test_a_remote_folder_is_mirrored_and_taken_up_again() -> None:
