@@ -64,14 +64,15 @@ def style() -> Iterator[None]:
         yield
 
 
-def grid(panels: Sequence[Panel], columns: int = 2) -> Figure:
-    """All panels in one figure; says so when there are none."""
+def grid(panels: Sequence[Panel], columns: int = 2, empty: str = "no metrics yet") -> Figure:
+    """All panels in one figure; says why when there are none."""
     with style():
         columns = max(1, min(columns, len(panels)))
         lines = max(1, -(-len(panels) // columns))
         figure = Figure(figsize=(5.2 * columns, 2.9 * lines), layout="constrained")
         if not panels:
-            figure.text(0.5, 0.5, "no metrics yet", ha="center", color=MUTED)
+            figure.add_subplot().set_axis_off()  # notebooks do not show a figure without axes
+            figure.text(0.5, 0.5, empty, ha="center", color=MUTED)
         for place, panel in enumerate(panels, start=1):
             axes = figure.add_subplot(lines, columns, place)
             panel.draw(axes)

@@ -14,7 +14,8 @@ import yaml
 from cluster.run import Run
 from datasets import store
 from datasets.refusal import Refusal, nearest
-from search import cautions, numbers
+from search import cautions, numbers, verdict
+from search.evidence import Evidence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -225,6 +226,22 @@ class Comparison:
     differences: pd.DataFrame  # dotted path x run; NA where a recipe has no such path
     scores: pd.DataFrame  # metric x run
     warnings: list[str]
+
+    @property
+    def readable(self) -> pd.DataFrame:
+        """The scores as people read them, shares of rows with their 95 % interval (Wilson): metric x run."""
+        import pandas as pd
+
+        told = {}
+        for name, run in zip(labels(self.runs), self.runs, strict=True):
+            found = Evidence(run)
+            told[name] = {
+                metric: f"{numbers.score(metric, value)} ({doubt})"
+                if (doubt := verdict.interval(found, metric))
+                else numbers.score(metric, value)
+                for metric, value in run.scores.items()
+            }
+        return pd.DataFrame(told).reindex(self.scores.index).fillna("–")
 
     def figure(self) -> Figure:
         """The curves of all runs in one picture."""

@@ -68,7 +68,8 @@ def final_scores(
         table = evaluation.parquet(predictions)
         if table:
             track.put("predictions.parquet", table)
-        track.hyperparameters(_flat(recipe.plain()), scores)
+        if "test" in splits:  # a trial's are told with all others of its search
+            track.hyperparameters(_flat(recipe.plain()), scores)
     return scores
 
 

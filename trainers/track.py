@@ -91,8 +91,16 @@ class Track:
             values = {
                 k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in flat.items()
             }
+            from torch.utils.tensorboard.summary import hparams
+
+            # The page takes its columns from any one experiment that it finds; where there is none,
+            # as here, from all runs together, those that differ first.
+            _, start, end = hparams(values, {})  # type: ignore[no-untyped-call]
             writer = self._tensorboard()
-            writer.add_hparams(values, {f"final/{k}": v for k, v in scores.items()}, run_name=".")
+            for summary in (start, end):
+                writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
+            for name, score in scores.items():
+                writer.add_scalar(f"final/{name}", score)
 
     def close(self) -> None:
         """Release files and threads; nothing is lost that was written."""

@@ -124,10 +124,12 @@ def _search(
 
 
 def _page(folder: str) -> str | None:
-    """The report; a search whose page cannot be drawn has ended well nevertheless."""
+    """The report, and TensorBoard's HParams; a search that they cannot be drawn of has ended well nevertheless."""
+    from search.trials import hparams
     from search.trials.page import write
 
     try:
+        hparams.write(folder)
         return write(folder)
     except Refusal as refusal:
         sys.stderr.write(f"no report: {refusal}\n")

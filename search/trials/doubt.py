@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.run import Run
 from datasets import store
 from datasets.refusal import Refusal
-from search.trials.found import Found
+from search.results import labels
 
 if TYPE_CHECKING:
     import numpy as np
     import pandas as pd
+
+    from search.trials.found import Found
 
 ACCURACY = "val/accuracy"
 DRAWS, CHUNK = 1_000, 100  # of the bootstrap
@@ -102,6 +104,23 @@ def right(runs: Mapping[int, Run]) -> pd.DataFrame | None:
     if not columns:
         return None
     return pd.DataFrame(columns).dropna().astype(bool)
+
+
+def against_first(runs: Sequence[Run]) -> pd.DataFrame:
+    """Each further run against the first on the same validation rows: how many only the one gets right, and McNemar's p.
+
+    Runs that kept no predictions are left out; nothing stands there without those of the first.
+    """
+    import pandas as pd
+
+    hits = right(dict(enumerate(runs)))
+    names, rows = [*labels(runs)], {}
+    for number in range(1, len(runs)):
+        if hits is not None and {0, number} <= {*hits.columns}:
+            versus = _versus(hits, 0, number)
+            rows[names[number]] = [versus.only_best, versus.only_other, versus.rows, versus.p]
+    columns = [f"only {names[0]}" if names else "", "only this run", "rows", "p"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
 
 
 def optimism(hits: pd.DataFrame, *, draws: int = DRAWS) -> Optimism:

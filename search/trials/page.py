@@ -14,7 +14,7 @@ from search import canvas, numbers, sheets
 from search.canvas import Panel
 from search.report import Picture, coloured
 from search.sheets import Cell, Sheet
-from search.trials import doubt, found, importance, panels, words
+from search.trials import doubt, found, panels, pictures, words
 from search.trials.found import Found
 
 
@@ -34,10 +34,8 @@ def html(search: Found) -> str:
 
 def context(search: Found) -> dict[str, Any]:
     """Everything that the template says."""
-    doubts, shares = doubt.of(search), importance.of(search)
-    went = [panels.history(search), panels.curves(search), panels.pareto(search)]
-    mattered = [panels.importances(search, shares), panels.rank(search, [*shares.index])]
-    across = panels.parallel(search)
+    doubts, across = doubt.of(search), panels.parallel(search)
+    mattered = pictures.of_what_mattered(search)
     return {
         "name": search.recipe.name,
         "folder": search.folder.name,
@@ -45,12 +43,12 @@ def context(search: Found) -> dict[str, Any]:
         "verdict": words.sentences(search, doubts),
         "tiles": words.tiles(search, doubts),
         "notes": _notes(search),
-        "went": _drawn(went),
+        "went": _drawn(pictures.of_course(search)),
         "parallel": _picture("Every finished trial a line; the best in red", across)
         if across
         else None,
         "mattered": _drawn(mattered),
-        "few": not len(shares) and bool(len(search.table)),
+        "few": not mattered and bool(len(search.table)),
         "slices": _drawn(panels.slices(search)),
         "trials": sheet(search),
         "best": _text(search, "best.yaml"),
@@ -98,8 +96,8 @@ def _value(value: Any) -> Cell:
     return Cell(f"{value:.3g}" if isinstance(value, float) else str(value), float(value))
 
 
-def _drawn(drawn: Sequence[Panel | None]) -> list[Picture]:
-    return [_picture(panel.title, canvas.single(panel)) for panel in drawn if panel]
+def _drawn(drawn: Sequence[Panel]) -> list[Picture]:
+    return [_picture(panel.title, canvas.single(panel)) for panel in drawn]
 
 
 def _picture(caption: str, figure: Any) -> Picture:

@@ -96,7 +96,11 @@ class Trainable(tune.Trainable):
         if self._best is not None:
             scores.append(self._best)
         self._best = best_of(scores, keep.mode)
-        return {"judged": judged.number, "value": self._best, "seconds": self._seconds()}
+        assert self._trial
+        # After its last evaluation a trial has cost all that it can: to end it early would only lose its score.
+        last = len(self._runs) == 1 and judged.step >= self._trial.steps
+        found = {"judged": judged.number, "value": self._best, "last": last}
+        return {**found, "seconds": self._seconds()}
 
     def _rested(self, judged: Judged) -> Result:
         """Its turn is over: others go on first. What counts is where it stands, not where it was best."""

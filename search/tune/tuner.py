@@ -137,6 +137,7 @@ class Desk:
         if len(self.goals) > 1:
             return False  # which of several goals should count, nobody has said
         ends = self.records.report(asked.number, int(result["judged"]), float(result["value"]))
+        ends &= not result["last"]
         if ends:
             self._pruned.add(id)
         return ends

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from scipy.stats import binomtest
 
 from datasets.refusal import Refusal
 from search import results
+from search.trials import doubt
 
 Variant = Callable[..., Path]
 
@@ -151,6 +153,42 @@ def test_compare_shows_only_what_differs(finished: Path, variant: Variant) -> No
     assert both.warnings == []
     titles = [axes.get_title(loc="left") for axes in both.figure().axes]
     assert titles[:2] == ["Training loss, smoothed", "val/accuracy"]
+
+
+def test_scores_are_read_with_their_intervals(finished: Path, variant: Variant) -> None:
+    scores = {"val/accuracy": 0.9, "val/loss": 0.25}
+    variant("digits-bbbb0002", summary={"scores": scores})
+    read = results.compare(results.runs(str(finished.parent))).readable
+    low, high = binomtest(243, 270).proportion_ci(method="wilson")
+    expected = f"90.0 % ({100 * low:.1f} to {100 * high:.1f} %, n\xa0=\xa0270)"
+    assert read.loc["val/accuracy", "digits-bbbb0002"] == expected
+    assert read.loc["val/loss", "digits-bbbb0002"] == "0.25"
+    assert read.loc["test/accuracy", "digits-bbbb0002"] == "–"
+
+
+def test_runs_are_held_against_the_first_on_the_same_rows(finished: Path, variant: Variant) -> None:
+    others = [variant("digits-bbbb0002"), variant("digits-cccc0003"), variant("digits-dddd0004")]
+    for run, wrong in zip(others, (0, 10, None), strict=True):
+        file = run / "predictions.parquet"
+        if wrong is None:
+            file.unlink()  # kept none: it is left out
+            continue
+        table = pd.read_parquet(file)
+        hits = table.index[(table["split"] == "val") & (table["label"] == table["prediction"])]
+        table.loc[hits[:wrong], "prediction"] = (table.loc[hits[:wrong], "label"] + 1) % 10
+        table.to_parquet(file)
+    runs = results.runs(str(finished.parent))
+    found = doubt.against_first(runs)
+    assert found.to_dict("index") == {
+        "digits-bbbb0002": {"only digits-1a2b3c4d": 0, "only this run": 0, "rows": 270, "p": 1.0},
+        "digits-cccc0003": {
+            "only digits-1a2b3c4d": 10,
+            "only this run": 0,
+            "rows": 270,
+            "p": pytest.approx(2 * 0.5**10),
+        },
+    }
+    assert doubt.against_first(runs[3:]).empty
 
 
 def test_compare_marks_what_a_recipe_lacks(finished: Path, variant: Variant) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from matplotlib.figure import Figure
 
+from cluster.session import Local
 from datasets import store
+from trainers.engine import fit
+from trainers.recipe import Recipe
 from trainers.track import Track, forget
 
 Row = dict[str, Any]
@@ -130,6 +133,45 @@ def test_tensorboard_sees_the_scalars(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in found.Scalars("val/accuracy")] == [(2, 0.5)]
     assert found.Scalars("train/loss")[-1].step == 2
     assert "final/test/accuracy" in found.Tags()["scalars"]
+
+
+def test_tensorboard_compares_runs_of_different_hyperparameters(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+    from tensorboard.context import RequestContext
+    from tensorboard.plugins.base_plugin import TBContext
+    from tensorboard.plugins.hparams import api_pb2, get_experiment
+    from tensorboard.plugins.hparams.backend_context import Context
+
+    for name, values in (("a", {"lr": 0.1, "momentum": 0.9}), ("b", {"lr": 0.1, "beta": 0.5})):
+        (tmp_path / name).mkdir()
+        track = Track(
+            str(tmp_path / name), resumed_step=0, tensorboard=True, show=lambda rows: None
+        )
+        track.hyperparameters(values, {"test/accuracy": 0.9})
+        track.close()
+    events = EventMultiplexer()
+    events.AddRunsFromDirectory(str(tmp_path))
+    events.Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(events, str(tmp_path))))
+    asked = api_pb2.GetExperimentRequest()
+    found = get_experiment.Handler(RequestContext(), context, "", asked).run()
+    assert {each.name for each in found.hparam_infos} == {"lr", "momentum", "beta"}
+    assert {each.name.tag for each in found.metric_infos} == {"final/test/accuracy"}
+
+
+@pytest.mark.parametrize("opens_test", [True, False], ids=["a run", "a trial"])
+def test_a_trial_leaves_its_hyperparameters_to_its_search(
+    digits: Recipe, local: Callable[..., Local], opens_test: bool
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    session = local(opens_test=opens_test)
+    for _ in fit(digits.override({"phases.0.epochs": 1, "log.tensorboard": True}), session):
+        pass
+    found = EventAccumulator(f"{session.folder}/tensorboard").Reload()
+    told = "_hparams_/session_start_info" in found.summary_metadata
+    assert told is opens_test and found.Scalars("val/accuracy")
 
 
 def test_a_remote_folder_is_mirrored_and_taken_up_again() -> None:

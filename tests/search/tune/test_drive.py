@@ -225,6 +225,20 @@ def test_trials_that_are_behind_end_early_and_make_room(
     assert "ended early" in said.err
 
 
+def test_nobody_is_ended_who_has_done_all_already(
+    recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = recipe(
+        {LR: "loguniform(1e-5, 1)"},
+        scheduler={"name": "asha", "grace": 2, "factor": 2},  # its only rung is the last evaluation
+        first=[{LR: 0.1}, {LR: 1e-5}],
+        trials=2,
+        parallel=1,
+    )
+    said = searched(path, tmp_path / "runs")
+    assert states(folder_of(tmp_path / "runs")) == ["COMPLETE", "COMPLETE"], said.err
+
+
 class Driven:
     """`launch.py search` in a process of its own."""
 
