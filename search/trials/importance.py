@@ -13,14 +13,13 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 FEWEST = 5  # finished trials, below which a forest of trees says nothing
-TREES_SEEDS = 3
 
 
 def of(found: Found) -> pd.DataFrame:
     """Path x estimate of the first goal, the most important first; empty where too few trials ended.
 
     `fANOVA` (Hutter et al. 2014) is the share of the variance over the whole space that a random forest explains by
-    the path alone, the mean over seeds of the forest; NaN of paths that only some trials have. `PED-ANOVA` (Watanabe
+    the path alone; NaN of paths that only some trials have. `PED-ANOVA` (Watanabe
     et al. 2023) is how far its values among the best tenth differ from those among all, as shares of 1.
     """
     import pandas as pd
@@ -33,14 +32,13 @@ def of(found: Found) -> pd.DataFrame:
     if len(found.complete) < FEWEST or found.complete[found.goals[0].metric].nunique() < 2:
         return pd.DataFrame(columns=["fANOVA", "PED-ANOVA"], dtype=float)
     study = _of_first_goal(found)
-    forests = [FanovaImportanceEvaluator(seed=seed) for seed in range(TREES_SEEDS)]
     with warnings.catch_warnings():
         # Optuna's word that an evaluator is experimental; it is pinned.
         warnings.simplefilter("ignore")
-        alone = [pd.Series(forest.evaluate(study), dtype=float) for forest in forests]
+        alone = FanovaImportanceEvaluator(seed=0).evaluate(study)
         apart = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
-    means = pd.concat(alone, axis=1).mean(axis=1)
-    frame = pd.DataFrame({"fANOVA": means, "PED-ANOVA": pd.Series(apart, dtype=float)})
+    estimates = {"fANOVA": alone, "PED-ANOVA": apart}
+    frame = pd.DataFrame({name: pd.Series(each, dtype=float) for name, each in estimates.items()})
     frame.index = pd.Index([str(name).removesuffix(QUANTILE) for name in frame.index])
     return frame.sort_values(["fANOVA", "PED-ANOVA"], ascending=False, kind="stable")
 

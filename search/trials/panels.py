@@ -222,7 +222,8 @@ def _slice(table: pd.DataFrame, goal: Objective, dimension: Dimension, label: st
         scales.windowed(axes, goal, (x, there[goal.metric]), (early, pruned["reached"]))
         axes.plot(early, pruned["reached"], "x", color=MUTED, markersize=4, alpha=0.6)
         age: Any = [0.25 + 0.75 * place / max(1, len(there) - 1) for place in range(len(there))]
-        axes.scatter(x, there[goal.metric], s=22, color=BLUE, alpha=age, linewidths=0)
+        if len(there):  # matplotlib knows no empty list of alphas
+            axes.scatter(x, there[goal.metric], s=22, color=BLUE, alpha=age, linewidths=0)
         scales.of_setting(axes, "x", dimension)
         scales.of_goal(axes.yaxis, goal)
 

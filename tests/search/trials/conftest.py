@@ -20,8 +20,8 @@ def make(digits: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mak
     """`make(space={...}, objectives=[...])`: a search of the digits recipe in which nothing has happened yet."""
     monkeypatch.delenv("MANTA_STORAGE", raising=False)
 
-    def begun(out: Path | str = tmp_path / "runs", **search: Any) -> Searched:
-        return Searched(digits, str(out), search)
+    def begun(out: str = "runs", **search: Any) -> Searched:
+        return Searched(digits, out if "://" in out else str(tmp_path / out), search)
 
     return begun
 
