@@ -74,8 +74,9 @@ def windowed(axes: Axes, goal: Objective, *points: tuple[pd.Series, pd.Series]) 
     axes.set_ylim(*sorted((edge - 0.3 * sign * span, best + 0.4 * sign * span)))
     for x, values in points:
         out = sign * values < sign * edge
-        marker = "v" if sign > 0 else "^"
-        axes.plot(x[out], [edge] * int(out.sum()), marker, color=MUTED, markersize=3.5)
+        if out.any():
+            marker = "v" if sign > 0 else "^"
+            axes.plot(x[out], [edge] * int(out.sum()), marker, color=MUTED, markersize=3.5)
 
 
 def places(values: pd.Series, dimension: Dimension) -> pd.Series:
