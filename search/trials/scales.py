@@ -97,6 +97,8 @@ def unit(values: pd.Series, dimension: Dimension) -> pd.Series:
             lambda value: np.nan if value != value else _place(dimension, value) / last
         ).astype(float)
     plain = values.astype(float)
+    if "log" in dimension.kind:
+        plain = plain.where(plain > 0)  # a quantum may have rounded it to 0
     low, high = _range(dimension, plain)
     if "log" in dimension.kind:
         plain = plain.map(np.log)

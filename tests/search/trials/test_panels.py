@@ -114,6 +114,18 @@ def test_hopeless_trials_press_nobody_into_a_line(make: Make) -> None:
     assert len(edge.get_xdata()) == 1 and edge.get_ydata()[0] > axes.get_ylim()[0]
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_what_was_rounded_to_nothing_has_no_logarithm(make: Make) -> None:
+    decay = "phases.0.optim.main.weight_decay"
+    search = make(space={decay: "qlognormal(-8, 1, 1e-3)", LR: "loguniform(1e-4, 1)"})
+    for _ in range(8):
+        search.ended(0.5)
+    assert 0.0 in set(search.read().table[decay])
+    figure = panels.parallel(search.read())
+    assert figure and all(np.isfinite(line.get_ydata()).all() for line in figure.axes[0].lines)
+    assert len(slices(search)) == 2
+
+
 def test_what_cannot_be_drawn_is_left_out(make: Make) -> None:
     search = make()
     for _ in range(3):
