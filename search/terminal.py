@@ -20,11 +20,16 @@ HEADINGS = {"images_per_second": "images/s"}
 
 
 def table(
-    frame: pd.DataFrame, title: str = "", *, width: int = 80, keep: Sequence[str] = ()
+    frame: pd.DataFrame,
+    title: str = "",
+    *,
+    width: int = 80,
+    keep: Sequence[str] = (),
+    spare: Sequence[str] = (),
 ) -> Table:
     """A frame as a rich table; what does not fit is left out, and the caption says so.
 
-    `keep` are columns that stay whatever the width, such as the one sorted by.
+    `keep` are columns that stay whatever the width, such as the one sorted by; `spare` go before all others.
     """
     from rich.table import Table
     from rich.text import Text
@@ -42,7 +47,7 @@ def table(
     }
     empty = [name for name, cells in columns.items() if not any(c not in ("", "–") for c in cells)]
     kept = {name: cells for name, cells in columns.items() if name not in empty}
-    dropped = _fit(kept, width, keep)
+    dropped = _fit(kept, width, keep, spare)
     caption = _caption(dropped)
     # Text, not str: brackets in names are names, not markup.
     drawn = Table(
@@ -95,10 +100,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, abstract.Number) and not isinstance(value, bool)
 
 
-def _fit(columns: dict[str, list[str]], width: int, keep: Sequence[str]) -> list[str]:
+def _fit(
+    columns: dict[str, list[str]], width: int, keep: Sequence[str], spare: Sequence[str]
+) -> list[str]:
     """Remove the least columns until the rest fits; their names."""
     scores = sorted((name for name in columns if "/" in name), key=_importance)
-    order = [*EARLY, *scores[: MAJOR - 1 : -1], *LATE, *scores[MAJOR - 1 : 0 : -1]]
+    order = [*spare, *EARLY, *scores[: MAJOR - 1 : -1], *LATE, *scores[MAJOR - 1 : 0 : -1]]
     dropped = []
     for name in order:
         if _width(columns) <= width:

@@ -35,7 +35,8 @@ def results(
     width = shutil.get_terminal_size((100, 24)).columns
     tree: Any
     if runs and len(runs) == 1 and _is_search(runs[0]):
-        for option, value in (("--since", since), ("--sort", sort), ("--where", where)):
+        options = {"--since": since, "--sort": sort, "--where": where, "--out": out}
+        for option, value in options.items():
             not_both(option, value, "a search", runs[0])
         _trials(runs[0], save, best, as_json, width)
         return

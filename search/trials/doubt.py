@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cluster.run import Run
-from datasets import store
+from datasets import order, store
 from datasets.refusal import Refusal
 from search.results import labels
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ACCURACY = "val/accuracy"
 DRAWS, CHUNK = 1_000, 100  # of the bootstrap
+BOOTSTRAP = order.key("bootstrap")
 MOST_TRIALS = 500  # the best of them, whose predictions are read
 CHANCE = 0.05
 
@@ -75,12 +76,14 @@ def of(found: Found) -> Doubt:
     if found.goals[0].metric != ACCURACY or len(found.goals) > 1 or _seeds(found) > 1:
         return Doubt(None, 0, 0, None)
     hits = right({int(n): found.run(int(n)) for n in best.index[:MOST_TRIALS]})
-    if hits is None or len(hits.columns) < 2:
+    # Without the best there is nobody to compare with; a bootstrap needs a row to draw and one to leave.
+    if hits is None or min(hits.shape) < 2 or hits.columns[0] != best.index[0]:
         return Doubt(None, 0, 0, None)
     first, *others = hits.columns
     versus = [_versus(hits, int(first), int(other)) for other in others]
     alike = sum(each.p > CHANCE for each in versus)
-    return Doubt(versus[0], alike, len(versus), optimism(hits))
+    runner_up = versus[0] if others[0] == best.index[1] else None
+    return Doubt(runner_up, alike, len(versus), optimism(hits))
 
 
 def right(runs: Mapping[int, Run]) -> pd.DataFrame | None:
@@ -96,11 +99,12 @@ def right(runs: Mapping[int, Run]) -> pd.DataFrame | None:
             table = pd.read_parquet(
                 io.BytesIO(store.read_bytes(url)), columns=["split", "id", "label", "prediction"]
             )
+            val = table[table["split"] == "val"].drop_duplicates("id").set_index("id")
+            hits = val["label"] == val["prediction"]
         except (Refusal, OSError, ValueError, KeyError):
             continue  # one damaged folder hides no other
-        val = table[table["split"] == "val"].drop_duplicates("id").set_index("id")
-        if len(val):
-            columns[number] = val["label"] == val["prediction"]
+        if len(hits):
+            columns[number] = hits
     if not columns:
         return None
     return pd.DataFrame(columns).dropna().astype(bool)
@@ -132,15 +136,15 @@ def optimism(hits: pd.DataFrame, *, draws: int = DRAWS) -> Optimism:
 
     values = hits.to_numpy(dtype=np.float32)
     rows = len(values)
-    random = np.random.Generator(np.random.PCG64(0))
     scores: list[np.ndarray] = []
-    for _ in range(-(-draws // CHUNK)):
-        drawn = random.multinomial(rows, [1 / rows] * rows, size=CHUNK).astype(np.float32)
+    for start in range(0, draws, CHUNK):
+        drawn = _drawn(rows, range(start, min(start + CHUNK, draws)))
         chosen = (drawn @ values).argmax(axis=1)
         left = drawn == 0
-        scored = (left * values[:, chosen].T).sum(axis=1) / left.sum(axis=1).clip(min=1)
-        scores.append(scored)
-    found = np.concatenate(scores)[:draws]
+        right_ones, num_left = (left * values[:, chosen].T).sum(axis=1), left.sum(axis=1)
+        # Of few rows all may have been drawn, and none is left to score on.
+        scores.append(right_ones[num_left > 0] / num_left[num_left > 0])
+    found = np.concatenate(scores)
     low, high = np.quantile(found, [0.025, 0.975])
     return Optimism(
         score=float(values[:, 0].mean()),
@@ -158,6 +162,15 @@ def of_seeds(found: Found) -> tuple[int, float, float | None] | None:
     if not isinstance(told, Mapping) or not told.get("n"):
         return None
     return int(told["n"]), float(told["mean"]), told.get("sd")
+
+
+def _drawn(rows: int, draws: range) -> np.ndarray:
+    """How often each row is drawn, draw x row, float32: `rows` times with replacement."""
+    import numpy as np
+
+    taken = np.stack([order.integers(BOOTSTRAP, range(rows), draw, rows) for draw in draws])
+    counted = [np.bincount(line, minlength=rows) for line in taken]
+    return np.stack(counted).astype(np.float32)
 
 
 def _versus(hits: pd.DataFrame, best: int, other: int) -> Versus:

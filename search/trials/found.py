@@ -16,13 +16,19 @@ from search.tune.folder import Folder
 from search.tune.records import CHANGES, ELSEWHERE, SAME, SECONDS, WHY
 from trainers.recipe import Recipe
 from trainers.searching import Objective
-from trainers.space import Space
+from trainers.space import Dimension, Space
 
 if TYPE_CHECKING:
     import pandas as pd
     from optuna.trial import FrozenTrial
 
-FIXED = ["state", "seconds", "evaluations", "reached", "same_as", "why"]
+TYPES: dict[str, Any] = {
+    "seconds": float,
+    "evaluations": "int64",
+    "reached": float,
+    "same_as": "Int64",
+    "why": object,
+}
 
 
 @dataclass(frozen=True)
@@ -55,22 +61,30 @@ class Found:
     def table(self) -> pd.DataFrame:
         """A row a trial, by number: `state` (complete, pruned, fail, running), the goals' values, what was drawn by its
         dotted path, `reached` (the last intermediate value), `seconds`, `evaluations`, `same_as`, `why`.
+
+        Of a path that a trial does not have there is NaN; None is a null that was drawn.
         """
         import pandas as pd
 
-        paths = [dimension.path for dimension in self.space.dimensions]
         names = [goal.metric for goal in self.goals]
+        types = {"state": object, **dict.fromkeys(names, float)}
+        types |= {each.path: _type(each) for each in self.space.dimensions}
+        types |= TYPES
         rows = [_row(trial, names) for trial in self.trials]
         index = pd.Index([trial.number for trial in self.trials], name="trial", dtype="int64")
-        frame = pd.DataFrame(rows, index=index, columns=["state", *names, *paths, *FIXED[1:]])
-        return frame.astype({"seconds": float, "evaluations": "int64", "reached": float})
+        columns = {
+            name: pd.Series([row.get(name, math.nan) for row in rows], index=index, dtype=kind)
+            for name, kind in types.items()
+        }
+        return pd.DataFrame(columns, index=index)
 
     @cached_property
     def labels(self) -> dict[str, str]:
         """A short name for each searched path, as far as it tells them apart: `lr`, `optim.name`."""
         paths = [dimension.path for dimension in self.space.dimensions]
         found = {path: _short(path) for path in paths}
-        said = [*found.values()]
+        # Beside the table's other columns, too.
+        said = [*found.values(), "trial", "state", *TYPES, *(goal.metric for goal in self.goals)]
         return {path: label if said.count(label) == 1 else path for path, label in found.items()}
 
     @property
@@ -113,10 +127,9 @@ class Found:
     @property
     def retrained(self) -> list[Run]:
         """The winner's runs over new seeds; nothing before they ended."""
-        inside = f"/{self.folder.name}/"
-        # A folder may have been copied since: they are looked for where it is now.
-        urls = [str(url) for url in self.state.get("retrained", ())]
-        return [Run(store.join(self.folder.url, url.rpartition(inside)[2])) for url in urls]
+        # A folder may have been moved since: best/seed-N/NAME is looked for where it is now.
+        inside = [str(url).split("/")[-3:] for url in self.state.get("retrained", ())]
+        return [Run(store.join(self.folder.url, *names)) for names in inside]
 
 
 def read(url: str) -> Found:
@@ -126,6 +139,12 @@ def read(url: str) -> Found:
     recorded = reading.of_folder(folder).get_trials(deepcopy=False)
     own = [each for each in recorded if CHANGES in each.user_attrs]
     return Found(folder, [each for each in own if ELSEWHERE not in each.user_attrs])
+
+
+def _type(dimension: Dimension) -> Any:
+    """Of a column: numbers as pandas has them, all else as it was drawn."""
+    plain = all(type(value) in (int, float) for value in dimension.values)
+    return None if plain else object
 
 
 def _short(path: str) -> str:

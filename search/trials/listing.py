@@ -18,6 +18,7 @@ from search.tune.winner import recipe_of
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import RenderableType
+    from rich.table import Table
 
 KINDS = ("csv", "parquet", "json")
 
@@ -31,13 +32,9 @@ def listed(found: Found, *, width: int) -> tuple[dict[str, Any], list[Renderable
         "said": said,
         "best": found.state.get("best"),
         "scores": found.state.get("scores", {}),
-        "trials": json.loads(frame.reset_index().to_json(orient="records", double_precision=15)),
+        "trials": _records(frame),
     }
-    shown = frame.drop(columns=["why", "same_as"]).rename(columns=found.labels)
-    shown.insert(0, "trial", [f"{number:04d}" for number in shown.index])
-    keep = ["trial", "state", *(goal.metric for goal in found.goals)]
-    drawn = table(shown.reset_index(drop=True), width=width, keep=keep)
-    return tree, [drawn, "", *said]
+    return tree, [_drawn(found, frame, width), "", *said]
 
 
 def save(found: Found, path: str) -> str:
@@ -52,9 +49,9 @@ def save(found: Found, path: str) -> str:
         )
     frame = _sorted(found)
     if kind == "csv":
-        data = frame.to_csv().encode()
+        data = _storable(frame).to_csv().encode()
     elif kind == "json":
-        data = frame.reset_index().to_json(orient="records", indent=1).encode()
+        data = json.dumps(_records(frame), indent=1).encode()
     else:
         buffer = io.BytesIO()
         _storable(frame).to_parquet(buffer)
@@ -73,7 +70,7 @@ def write_winner(found: Found, path: str) -> str:
             value=found.folder.name,
             remedy="look again when one has",
         )
-    number = int((found.state.get("best") or {}).get("trial", complete.index[0]))
+    number = int(complete.index[0])
     told = next(each for each in found.trials if each.number == number)
     recipe = recipe_of(found.recipe, json.loads(told.user_attrs[CHANGES]))
     head = [
@@ -92,10 +89,33 @@ def _sorted(found: Found) -> pd.DataFrame:
     return frame.loc[[*done, *(number for number in frame.index if number not in done)]]
 
 
+def _drawn(found: Found, frame: pd.DataFrame, width: int) -> Table:
+    """The table as a terminal shows it; settings go last to first where the line is too short."""
+    shown = frame.drop(columns=["why", "same_as"])
+    for dimension in found.space.dimensions:
+        if shown[dimension.path].dtype == object:
+            shown[dimension.path] = shown[dimension.path].map(words.setting)
+    shown = shown.rename(columns=found.labels)
+    shown.insert(0, "trial", [f"{number:04d}" for number in shown.index])
+    keep = ["trial", "state", *(goal.metric for goal in found.goals)]
+    spare = ["evaluations", "seconds", "reached", *reversed(found.labels.values())]
+    return table(shown.reset_index(drop=True), width=width, keep=keep, spare=spare)
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """A plain dict a trial, to the last digit; None where there is no value."""
+    plain = frame.reset_index().astype(object)
+    rows = plain.where(plain.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
 def _storable(frame: pd.DataFrame) -> pd.DataFrame:
-    """Columns of one type each: what was chosen among values of several kinds becomes text."""
+    """Columns of one type each: what was chosen among values of several kinds, or whole parts, becomes text."""
     stored = frame.copy()
     for name in frame.columns:
-        if frame[name].dropna().map(type).nunique() > 1:
-            stored[name] = frame[name].map(lambda value: None if value is None else str(value))
+        there = frame[name].dropna()
+        kinds = {*there.map(type)}
+        if len(kinds) > 1 or kinds & {dict, list}:
+            text = there.map(lambda value: value if isinstance(value, str) else json.dumps(value))
+            stored[name] = text.reindex(frame.index)
     return stored

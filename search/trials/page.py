@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,7 @@ def context(search: Found) -> dict[str, Any]:
         if across
         else None,
         "mattered": _drawn(mattered),
+        "several": search.goals[0].metric if len(search.goals) > 1 else "",
         "few": not mattered and bool(len(search.table)),
         "slices": _drawn(panels.slices(search)),
         "trials": sheet(search),
@@ -59,16 +61,16 @@ def context(search: Found) -> dict[str, Any]:
 
 def sheet(search: Found) -> Sheet:
     """A row a trial, the best first; of those that did not end, by their number."""
-    done, table = search.complete, search.table
+    done, table = search.complete, search.table.astype(object)  # Python's own numbers
     order = [*done.index, *(number for number in table.index if number not in done.index)]
     paths = [dimension.path for dimension in search.space.dimensions]
     shown = order[: sheets.MOST_ROWS]
+    again_of = table["same_as"].dropna().astype(int).to_dict()
     rows = []
     for number in shown:
         line = table.loc[number]
-        state = line["state"]
-        if line["same_as"] == line["same_as"] and line["same_as"] is not None:
-            state = f"as {int(line['same_as']):04d}"
+        again = again_of.get(number)
+        state = line["state"] if again is None else f"as {again:04d}"
         cells = [Cell(f"{number:04d}", float(number)), Cell(str(state))]
         cells += [_score(goal.metric, line[goal.metric]) for goal in search.goals]
         cells += [_score(search.goals[0].metric, line["reached"])]
@@ -89,11 +91,8 @@ def _seconds(value: float) -> Cell:
 
 
 def _value(value: Any) -> Cell:
-    if value is None or value != value:
-        return Cell("–")
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return Cell(str(value))
-    return Cell(f"{value:.3g}" if isinstance(value, float) else str(value), float(value))
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+    return Cell(words.setting(value), float(value) if number else None)
 
 
 def _drawn(drawn: Sequence[Panel]) -> list[Picture]:
@@ -122,14 +121,14 @@ def _text(search: Found, name: str) -> str:
 
 def _commands(search: Found) -> list[tuple[str, str]]:
     """(what it is for, lines to paste)."""
-    url = search.folder.url
+    url, quoted = search.folder.url, shlex.quote(search.folder.url)
     more = len(search.table) + 20
     return [
-        ("Go on with more trials", f"python launch.py search {url} search.trials={more}"),
-        ("The winner as a recipe", f"python launch.py results {url} --best winner.yaml"),
-        ("All trials as a table", f"python launch.py results {url} --save trials.csv"),
+        ("Go on with more trials", f"python launch.py search {quoted} search.trials={more}"),
+        ("The winner as a recipe", f"python launch.py results {quoted} --best winner.yaml"),
+        ("All trials as a table", f"python launch.py results {quoted} --save trials.csv"),
         (
             "In a notebook",
-            f'from search.trials import found\n\nsearch = found.read("{url}")\nsearch.table',
+            f"from search.trials import found\n\nsearch = found.read({url!r})\nsearch.table",
         ),
     ]

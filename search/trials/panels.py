@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 from search import numbers
 from search.canvas import GRID, INK, MUTED, PALETTE, Panel, style
+from search.trials import scales
 from search.trials.found import Found
 from trainers.searching import Objective
 from trainers.space import Dimension
@@ -22,26 +23,31 @@ BLUE, RED, GREEN = PALETTE[:3]
 MOST_CURVES, MOST_LINES = 150, 300
 
 
-def history(found: Found) -> Panel:
+def history(found: Found) -> Panel | None:
     """Every trial's value by its number, and the best so far."""
     table, goal = found.table, found.goals[0]
     done = table[table["state"] == "complete"][goal.metric]
     pruned = table[table["state"] == "pruned"]["reached"].dropna()
     failed = table[table["state"] == "fail"]
+    if not len(done) and not len(pruned):
+        return None
 
     def draw(axes: Axes) -> None:
-        _windowed(axes, goal, *((each.index.to_series(), each) for each in (done, pruned)))
-        axes.plot(done.index, done, "o", color=BLUE, markersize=4, label="finished")
+        scales.windowed(axes, goal, *((each.index.to_series(), each) for each in (done, pruned)))
+        if len(done):
+            axes.plot(done.index, done, "o", color=BLUE, markersize=4, label="finished")
+            best = done.cummax() if goal.mode == "max" else done.cummin()
+            axes.step(best.index, best, where="post", color=RED, linewidth=1.6, label="best so far")
         if len(pruned):
             axes.plot(pruned.index, pruned, "x", color=MUTED, markersize=4, label="ended early")
-        best = done.cummax() if goal.mode == "max" else done.cummin()
-        axes.step(best.index, best, where="post", color=RED, linewidth=1.6, label="best so far")
         for number in failed.index:
             axes.axvline(number, color=GRID, linewidth=2, zorder=0)
         axes.set_xlabel("trial" + ("; grey lines failed" if len(failed) else ""))
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        _values(axes, goal)
-        axes.legend(loc="best", fontsize=8.5)
+        scales.of_goal(axes.yaxis, goal)
+        # Above the frame: within it there are points everywhere.
+        look: Any = {"borderpad": 0, "borderaxespad": 0, "fontsize": 8.5, "ncols": 3}
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1.01), **look)
 
     return Panel(f"{goal.metric} by trial", draw)
 
@@ -70,7 +76,7 @@ def curves(found: Found) -> Panel | None:
             axes.legend(loc="best", fontsize=8.5)
         axes.set_xlabel("evaluation")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        _values(axes, goal)
+        scales.of_goal(axes.yaxis, goal)
 
     return Panel(f"{goal.metric}, best so far in each trial", draw)
 
@@ -92,7 +98,8 @@ def importances(found: Found, shares: pd.DataFrame) -> Panel | None:
             look: Any = {"textcoords": "offset points", "va": "center", "size": 8.5}
             axes.annotate(found.labels.get(path, path), beside, xytext=(5, 0), **look)
         axes.set_yticks([])
-        axes.set_xlim(0, 1)
+        axes.set_xlim(0, 1.3)  # the names stand beside the bars
+        axes.set_xticks([0, 0.2, 0.4, 0.6, 0.8, 1])
         axes.xaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
         axes.grid(visible=False, axis="y")
         axes.legend(loc="lower right", fontsize=8.5)
@@ -103,10 +110,11 @@ def importances(found: Found, shares: pd.DataFrame) -> Panel | None:
 def slices(found: Found) -> list[Panel]:
     """For each searched path, its values and what came of them; later trials are darker, crosses were ended early."""
     table, goal = found.table, found.goals[0]
+    ended = (table["state"] == "complete") | table["reached"].notna()
     return [
         _slice(table, goal, each, found.labels[each.path])
         for each in found.space.dimensions
-        if len(table)
+        if len(scales.there(table[ended], each))
     ]
 
 
@@ -115,18 +123,19 @@ def rank(found: Found, paths: Sequence[str]) -> Panel | None:
     known = {dimension.path: dimension for dimension in found.space.dimensions}
     chosen = [known[path] for path in paths if path in known][:2]
     table = found.complete
+    for each in chosen:
+        table = scales.there(table, each)
     if len(chosen) < 2 or len(table) < 3:
         return None
-    table = table.dropna(subset=[each.path for each in chosen])
 
     def draw(axes: Axes) -> None:
         ranks = table[found.goals[0].metric].rank(ascending=found.goals[0].mode == "max", pct=True)
-        x, y = (_places(table[each.path], each) for each in chosen)
+        x, y = (scales.places(table[each.path], each) for each in chosen)
         strength: Any = (0.08 + 0.92 * ranks**2).tolist()
         axes.scatter(x, y, s=34, color=BLUE, alpha=strength, linewidths=0)
         axes.plot(x.iloc[:1], y.iloc[:1], "o", color=RED, markersize=11, fillstyle="none")
-        _axis(axes, "x", chosen[0])
-        _axis(axes, "y", chosen[1])
+        scales.of_setting(axes, "x", chosen[0])
+        scales.of_setting(axes, "y", chosen[1])
         axes.set_ylabel(found.labels[chosen[1].path])
 
     return Panel("Ranks over the two that mattered most, the best ringed", draw)
@@ -134,11 +143,10 @@ def rank(found: Found, paths: Sequence[str]) -> Panel | None:
 
 def pareto(found: Found) -> Panel | None:
     """Two objectives against each other, and the trials that no other beats in both."""
-    if len(found.goals) < 2:
+    if len(found.goals) < 2 or not len(found.complete):
         return None
     first, second = found.goals[:2]
-    table = found.complete
-    front = found.front
+    table, front = found.complete, found.front
 
     def draw(axes: Axes) -> None:
         axes.plot(
@@ -148,15 +156,14 @@ def pareto(found: Found) -> Panel | None:
         axes.step(
             line[second.metric],
             line[first.metric],
-            "o-",
+            "o" if len(found.goals) > 2 else "o-",  # of three goals it is no line in a plane
             where="post" if second.mode == "min" else "pre",
             color=RED,
             label="no other beats these",
         )
         axes.set_xlabel(second.metric)
-        axes.xaxis.set_major_formatter(lambda value, _: numbers.short(value))
-        _values(axes, first)
-        axes.set_ylabel(first.metric)
+        scales.of_goal(axes.xaxis, second, table[second.metric])
+        scales.of_goal(axes.yaxis, first)
         axes.legend(loc="best", fontsize=8.5)
 
     return Panel(f"{first.metric} against {second.metric}", draw)
@@ -172,11 +179,12 @@ def parallel(found: Found) -> Figure | None:
     with style():
         figure = Figure(figsize=(10.4, 3.4), layout="constrained")
         axes = figure.add_subplot()
-        columns = [_unit(lines[each.path], each) for each in dimensions]
+        columns = [scales.unit(lines[each.path], each) for each in dimensions]
         value = lines[goal.metric]
         low, high = float(value.min()), float(value.max())
         columns.append((value - low) / ((high - low) or 1.0))
         ranks = value.rank(ascending=goal.mode == "max", pct=True)
+        faint = min(1.0, (40 / len(lines)) ** 0.5)
         for number in [*lines.index][::-1]:
             best = number == lines.index[0]
             heights = [float(column[number]) for column in columns]
@@ -185,7 +193,7 @@ def parallel(found: Found) -> Figure | None:
                 # A path that this trial did not have is passed below all others.
                 [-0.08 if height != height else height for height in heights],
                 color=RED if best else BLUE,
-                alpha=1.0 if best else float(0.12 + 0.6 * ranks[number] ** 2),
+                alpha=1.0 if best else faint * float(0.12 + 0.6 * ranks[number] ** 2),
                 linewidth=2.0 if best else 1.0,
             )
         names = [*(found.labels[each.path] for each in dimensions), goal.metric]
@@ -193,11 +201,11 @@ def parallel(found: Found) -> Figure | None:
         axes.set_yticks([])
         axes.set_ylim(-0.12, 1.08)
         for place, each in enumerate(dimensions):
-            _ends(axes, place, _labels(each))
+            _ends(axes, place, scales.labels(each))
         _ends(
             axes,
             len(columns) - 1,
-            [(0.0, _said(low, goal.metric)), (1.0, _said(high, goal.metric))],
+            [(0.0, numbers.score(goal.metric, low)), (1.0, numbers.score(goal.metric, high))],
         )
         axes.grid(visible=True, axis="x")
     return figure
@@ -207,111 +215,19 @@ def _slice(table: pd.DataFrame, goal: Objective, dimension: Dimension, label: st
     def draw(axes: Axes) -> None:
         own = table["same_as"].isna()
         finished = table[(table["state"] == "complete") & own]
-        pruned = table[table["state"] == "pruned"].dropna(subset=["reached", dimension.path])
-        there = finished.dropna(subset=[dimension.path])
-        early = _places(pruned[dimension.path], dimension)
-        x = _places(there[dimension.path], dimension)
-        _windowed(axes, goal, (x, there[goal.metric]), (early, pruned["reached"]))
+        pruned = table[(table["state"] == "pruned") & table["reached"].notna()]
+        pruned, there = scales.there(pruned, dimension), scales.there(finished, dimension)
+        early = scales.places(pruned[dimension.path], dimension)
+        x = scales.places(there[dimension.path], dimension)
+        scales.windowed(axes, goal, (x, there[goal.metric]), (early, pruned["reached"]))
         axes.plot(early, pruned["reached"], "x", color=MUTED, markersize=4, alpha=0.6)
         age: Any = [0.25 + 0.75 * place / max(1, len(there) - 1) for place in range(len(there))]
-        axes.scatter(x, there[goal.metric], s=22, color=BLUE, alpha=age, linewidths=0)
-        _axis(axes, "x", dimension)
-        _values(axes, goal)
+        if len(there):  # matplotlib knows no empty list of alphas
+            axes.scatter(x, there[goal.metric], s=22, color=BLUE, alpha=age, linewidths=0)
+        scales.of_setting(axes, "x", dimension)
+        scales.of_goal(axes.yaxis, goal)
 
     return Panel(label, draw)
-
-
-def _axis(axes: Axes, which: str, dimension: Dimension) -> None:
-    axis = axes.xaxis if which == "x" else axes.yaxis
-    if dimension.values:
-        ticks, names = range(len(dimension.values)), [_named(v) for v in dimension.values]
-        axis.set_ticks([*ticks], names)
-        (axes.set_xlim if which == "x" else axes.set_ylim)(-0.5, len(dimension.values) - 0.5)
-    else:
-        if "log" in dimension.kind:
-            (axes.set_xscale if which == "x" else axes.set_yscale)("log")
-            axis.set_major_formatter(lambda value, _: f"{value:g}")
-            axis.set_minor_formatter("")
-            axis.set_minor_locator(NullLocator())
-        if "normal" not in dimension.kind:
-            low, high = _padded(dimension)
-            (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
-    if which == "x":
-        axes.set_xlabel(dimension.path)
-
-
-def _padded(dimension: Dimension) -> tuple[float, float]:
-    """The range with a little air, so that points at its ends are seen whole."""
-    low, high = (float(number) for number in dimension.numbers[:2])
-    if "log" in dimension.kind:
-        air = (high / low) ** 0.03
-        return low / air, high * air
-    air = 0.03 * (high - low)
-    return low - air, high + air
-
-
-def _windowed(axes: Axes, goal: Objective, *points: tuple[pd.Series, pd.Series]) -> None:
-    """Show where the good half lies: a few hopeless trials, (x, value), would press all others into a line.
-
-    They stand at the edge, as small triangles.
-    """
-    import pandas as pd
-
-    found = pd.concat([values for _, values in points])
-    if not len(found):
-        return
-    sign = 1.0 if goal.mode == "max" else -1.0
-    best = sign * (sign * found).max()
-    good = (sign * found).quantile(0.75) * sign
-    span = abs(best - good) or abs(best) * 0.01 or 1.0
-    edge = best - 5 * sign * span
-    if not (sign * found < sign * edge).any():
-        return
-    axes.set_ylim(*sorted((edge - 0.3 * sign * span, best + 0.4 * sign * span)))
-    for x, values in points:
-        out = sign * values < sign * edge
-        marker = "v" if sign > 0 else "^"
-        axes.plot(x[out], [edge] * int(out.sum()), marker, color=MUTED, markersize=3.5)
-
-
-def _places(values: pd.Series, dimension: Dimension) -> pd.Series:
-    """Where values stand on an axis: those of a choice by their place in it, a little apart from each other."""
-    if not dimension.values:
-        return values.astype(float)
-    places = values.map(lambda value: _place(dimension, value)).astype(float)
-    return places + [0.05 * (n % 5 - 2) for n in range(len(places))]
-
-
-def _unit(values: pd.Series, dimension: Dimension) -> pd.Series:
-    """Heights from 0 to 1 within the dimension's range, of a choice by its place; NaN where there is none."""
-    import numpy as np
-
-    if dimension.values:
-        last = max(1, len(dimension.values) - 1)
-        return values.map(
-            lambda value: np.nan if value != value else _place(dimension, value) / last
-        ).astype(float)
-    plain = values.astype(float)
-    low, high = _range(dimension, plain)
-    if "log" in dimension.kind:
-        plain = plain.map(np.log)
-        low, high = float(np.log(low)), float(np.log(high))
-    return (plain - low) / ((high - low) or 1.0)
-
-
-def _range(dimension: Dimension, values: pd.Series) -> tuple[float, float]:
-    if "normal" in dimension.kind:  # it has no ends
-        return float(values.min()), float(values.max())
-    return float(dimension.numbers[0]), float(dimension.numbers[1])
-
-
-def _labels(dimension: Dimension) -> list[tuple[float, str]]:
-    if dimension.values:
-        last = max(1, len(dimension.values) - 1)
-        return [(n / last, _named(value)) for n, value in enumerate(dimension.values)]
-    if "normal" in dimension.kind:
-        return []
-    return [(0.0, f"{dimension.numbers[0]:g}"), (1.0, f"{dimension.numbers[1]:g}")]
 
 
 def _ends(axes: Axes, place: int, labels: Sequence[tuple[float, str]]) -> None:
@@ -324,22 +240,3 @@ def _ends(axes: Axes, place: int, labels: Sequence[tuple[float, str]]) -> None:
             color=INK,
             size=7.5,
         )
-
-
-def _place(dimension: Dimension, value: Any) -> int:
-    return next((n for n, each in enumerate(dimension.values) if each == value), -1)
-
-
-def _named(value: Any) -> str:
-    text = str(value.get("name", value)) if isinstance(value, Mapping) else str(value)
-    return text[:16]
-
-
-def _said(value: float, metric: str) -> str:
-    return numbers.score(metric, value)
-
-
-def _values(axes: Axes, goal: Objective) -> None:
-    if numbers.is_fraction(goal.metric):
-        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
-    axes.yaxis.set_major_locator(MaxNLocator(5))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from datasets.page import Tile
 from search import numbers
@@ -25,7 +27,8 @@ def cost(found: Found) -> Cost:
     """A pruned trial is taken to go on at its own pace, for as many evaluations as the finished ones had (their median)."""
     table = found.table
     spent = float(table["seconds"].fillna(0.0).sum())
-    whole = found.complete["evaluations"].median()
+    # Only the first seed's evaluations are counted, and trials that are ended early have no other.
+    whole = found.complete["evaluations"].median() * _seeds(found)
     pruned = table[(table["state"] == "pruned") & (table["evaluations"] > 0)]
     left = (whole - pruned["evaluations"]).clip(lower=0) / pruned["evaluations"]
     saved = float((pruned["seconds"] * left).sum()) if whole == whole else 0.0
@@ -52,17 +55,15 @@ def tiles(found: Found, doubts: Doubt) -> list[Tile]:
     listed = []
     test = f"test/{metric.partition('/')[2]}"
     if told := (found.state.get("scores") or {}).get(test):
-        spread = (
-            f"± {_points(test, told['sd'])} over {told['n']} seeds"
-            if told.get("sd") is not None
-            else ""
-        )
-        listed.append(
-            Tile(f"Winner, {_named(test)}", numbers.score(test, told["mean"]), spread, "main")
-        )
+        spread = "one run"
+        if told.get("sd") is not None:
+            spread = f"± {_points(test, told['sd'])} over {told['n']} seeds"
+        score = numbers.score(test, told["mean"])
+        listed.append(Tile(f"Winner, {_named(test)}", score, spread, "main"))
     if len(found.complete):
-        score = float(found.complete[metric].iloc[0])
-        listed.append(Tile(f"Best {_named(metric)}", numbers.score(metric, score), "one run"))
+        score = numbers.score(metric, float(found.complete[metric].iloc[0]))
+        runs = f"mean of {_seeds(found)} runs" if _seeds(found) > 1 else "one run"
+        listed.append(Tile(f"Best {_named(metric)}", score, runs))
     if doubts.optimism:
         whole = doubts.optimism
         interval = f"95 %: {100 * whole.low:.1f} to {numbers.percent(whole.high)}"
@@ -79,14 +80,41 @@ def tiles(found: Found, doubts: Doubt) -> list[Tile]:
     return listed
 
 
+def setting(value: Any) -> str:
+    """A searched value on one line: numbers to three digits, all else as a recipe has it; – where there is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value if isinstance(value, str) else json.dumps(value)
+    if value != value:
+        return "–"
+    whole = float(value).is_integer() or abs(value) >= 1000
+    return numbers.number(value) if whole else f"{value:.3g}"
+
+
+def _seeds(found: Found) -> int:
+    assert found.recipe.search
+    return found.recipe.search.seeds
+
+
 def _counted(found: Found) -> str:
-    states = found.table["state"].value_counts()
-    again = int(found.table["same_as"].notna().sum())
-    words = {"complete": "ran to the end", "pruned": "ended early", "fail": "failed"}
+    """`of 12 trials, 9 ran to the end, 2 failed and 1 is still running`: each is in one of these groups."""
+    again = found.table["same_as"].notna()
+    states = found.table.loc[~again, "state"].value_counts()
+    words = {
+        "complete": "ran to the end",
+        "pruned": "ended early",
+        "fail": "failed",
+        "running": "is still running" if states.get("running") == 1 else "are still running",
+    }
     told = [f"{states[name]} {word}" for name, word in words.items() if states.get(name)]
-    told += [f"{states['running']} running still"] if states.get("running") else []
-    told += [f"{again} asked for a known point again"] if again else []
-    return f"of {len(found.table)} trials {', '.join(told)}" if told else "no trial was begun"
+    told += [f"{again.sum()} had the point of another"] if again.any() else []
+    if not told:
+        return "no trial was begun"
+    listed = " and ".join(filter(None, (", ".join(told[:-1]), told[-1])))
+    return f"of {_several(len(found.table), 'trial')}, {listed}"
+
+
+def _several(count: int, noun: str) -> str:
+    return f"{numbers.count(count)} {noun}{'' if count == 1 else 's'}"
 
 
 def _runner_up(found: Found, doubts: Doubt) -> list[str]:
@@ -97,6 +125,8 @@ def _runner_up(found: Found, doubts: Doubt) -> list[str]:
     second = int(complete.index[1])
     ahead = abs(float(complete[metric].iloc[0]) - float(complete[metric].iloc[1]))
     if versus is None:
+        if not ahead:
+            return [f"The runner-up, trial {second:04d}, came to the same."]
         said = f"The runner-up, trial {second:04d}, is {_points(metric, ahead)} behind"
         seeds = doubt.of_seeds(found)
         if seeds and seeds[2]:
@@ -105,7 +135,8 @@ def _runner_up(found: Found, doubts: Doubt) -> list[str]:
             return [f"{said}, {within} twice the spread of the winner's own seeds (sd {spread})."]
         return [f"{said}; whether that is noise, {_unknown(metric)}."]
     rows = versus.only_best - versus.only_other
-    more = f"{rows} of {versus.rows} validation rows more than" if rows else "as many rows as"
+    more = f"{abs(rows)} of {versus.rows} validation rows {'more' if rows > 0 else 'fewer'} than"
+    more = more if rows else "as many validation rows as"
     told = "beyond" if versus.p <= doubt.CHANCE else "within"
     said = (
         f"It gets {more} the runner-up, trial {versus.other:04d}, right: {told} noise on the same rows "
@@ -133,25 +164,31 @@ def _optimism(doubts: Doubt) -> list[str]:
     if doubts.optimism is None:
         return []
     found = doubts.optimism
-    gain = max(0.0, found.gain)
+    points = f"{100 * found.gain:.1f}"
+    looks = f"looks better than it is, here by about {points} points"
+    if float(points) <= 0:
+        looks = "may look better than it is, though nothing of that shows here"
     return [
-        f"The best of {found.trials} on one validation set of {found.rows} rows looks better than it is, here by about "
-        f"{100 * gain:.1f} points: {numbers.percent(found.corrected)} is what is to be expected of new rows "
+        f"The best of {found.trials} on one validation set of {found.rows} rows {looks}: "
+        f"{numbers.percent(found.corrected)} is what is to be expected of new rows "
         f"(95 % interval {100 * found.low:.1f} to {numbers.percent(found.high)}, bootstrap of the choice)."
     ]
 
 
 def _retrained(found: Found) -> list[str]:
     scores = found.state.get("scores") or {}
-    metric = found.goals[0].metric
-    names = [metric, f"test/{metric.partition('/')[2]}"]
+    metrics = [goal.metric for goal in found.goals]
+    names = [*metrics, *(f"test/{metric.partition('/')[2]}" for metric in metrics)]
     told = [(name, scores[name]) for name in names if name in scores]
     if not told:
         return []
     seeds = int(told[0][1]["n"])
     said = " and ".join(f"{_named(name)} {_mean(name, each)}" for name, each in told)
     many = f"over {seeds} new seeds" if seeds > 1 else "with one new seed"
-    return [f"Trained anew {many}, it comes to {said}; the test split was opened once a run."]
+    who = "it" if len(metrics) == 1 else f"trial {int(found.complete.index[0]):04d}"
+    opened = any(name.startswith("test/") for name, _ in told)
+    tail = "; the test split was opened once a run" if opened else ""
+    return [f"Trained anew {many}, {who} comes to {said}{tail}."]
 
 
 def _of_several(found: Found) -> list[str]:
@@ -159,8 +196,10 @@ def _of_several(found: Found) -> list[str]:
     names = " and ".join(_named(goal.metric) for goal in found.goals)
     listed = ", ".join(f"{number:04d}" for number in front[:8])
     more = f" and {len(front) - 8} more" if len(front) > 8 else ""
+    are = "is" if len(front) == 1 else "are"
+    ended = _several(len(found.complete), "finished trial")
     return [
-        f"{len(front)} of {len(found.complete)} finished trials are beaten by no other in {names}: "
+        f"{len(front)} of {ended} {are} beaten by no other in {names}: "
         f"{listed}{more} ({_counted(found)})."
     ]
 

@@ -20,6 +20,7 @@ import yaml
 from safetensors.torch import load_file
 
 from cluster.run import Run, run
+from search.trials import doubt, found
 from search.tune import trainable
 from search.tune.folder import Folder
 from search.tune.storage import Journal
@@ -112,10 +113,27 @@ def test_a_search_from_its_recipe_to_its_winner(
     best = Recipe.load(f"{folder.url}/best.yaml")
     assert best.search is None and best.phases[0].optim["main"].lr == 0.1
     assert "test/accuracy" in said.out and "trial 0003 of 4" in said.err
+    check_what_is_said_of(folder, said.out)
     # The same command has nothing left to do; a larger budget goes on.
     assert " of 4" not in searched(path, tmp_path / "runs").err
     more = searched(path, tmp_path / "runs", "search.trials=5", "search.retrain=0")
     assert more.code == 0 and len(states(folder)) == 5, more.err
+
+
+def check_what_is_said_of(folder: Folder, out: str) -> None:
+    """The report and the table are of what the trials really left."""
+    assert out.splitlines()[-1] == f"{folder.url}/report.html"
+    read = found.read(folder.url)
+    weighed = doubt.of(read)
+    best = int(read.complete.index[0])
+    assert weighed.compared == 3 and weighed.optimism
+    assert weighed.optimism.rows == read.run(best).json("data.json")["rows"]["val"]
+    assert weighed.optimism.score == pytest.approx(read.complete.at[best, "val/accuracy"])
+    assert [each.finished for each in read.retrained] == [True, True]
+    assert doubt.of_seeds(read) and read.table["evaluations"].tolist() == [2] * 4
+    listed = json.loads(cli("results", folder.url, "--json").out)
+    assert listed["best"]["trial"] == listed["trials"][0]["trial"] == best
+    assert f"Trial {best:04d} is the best" in Path(folder.url, "report.html").read_text()
 
 
 def test_a_search_of_one_point_is_the_run(
