@@ -122,9 +122,10 @@ def _text(search: Found, name: str) -> str:
 def _commands(search: Found) -> list[tuple[str, str]]:
     """(what it is for, lines to paste)."""
     url, quoted = search.folder.url, shlex.quote(search.folder.url)
-    more = len(search.table) + 20
+    more = f"search.trials={len(search.table) + 20}"
+    words = f"--join {quoted}" if search.state.get("joined") else f"{quoted} {more}"
     return [
-        ("Go on with more trials", f"python launch.py search {quoted} search.trials={more}"),
+        ("Go on with more trials", f"python launch.py search {words}"),
         ("The winner as a recipe", f"python launch.py results {quoted} --best winner.yaml"),
         ("All trials as a table", f"python launch.py results {quoted} --save trials.csv"),
         (

@@ -115,7 +115,7 @@ def _begin(
 
 @contextmanager
 def _going_on(folder: Folder, joined: bool) -> Iterator[None]:
-    folder.amend(status="running", error=None, joined=joined or None)
+    folder.amend(status="running", error=None, joined=joined or None, study=folder.name)
     try:
         yield
     except BaseException as error:

@@ -53,7 +53,7 @@ def of_folder(folder: Folder) -> Study:
             value=folder.name,
             remedy="wait for its first trial",
         )
-    return _study(_database(url), folder.name, folder.url)
+    return _study(_database(url), str(folder.state.get("study") or folder.name), folder.url)
 
 
 def named(said: str, own: str | None) -> Study:

@@ -41,7 +41,7 @@ class Searched:
         assert seeks
         self.folder = Folder.of(self.recipe, "ab12" * 16, out)
         store.write_bytes(store.join(self.folder.url, RECIPE), self.recipe.yaml().encode())
-        self.folder.amend(status="running")
+        self.folder.amend(status="running", study=self.folder.name)
         self._journal = None if seeks.storage else Journal(self.folder.url)
         kept = self._journal.storage() if self._journal else database(str(seeks.storage))
         self.goals = seeks.goals(self.recipe)

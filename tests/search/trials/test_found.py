@@ -138,6 +138,8 @@ def test_records_in_a_database(make: Make, tmp_path: Path) -> None:
     search.pruned([0.1])
     assert not Path(search.folder.url, "search.journal").exists()
     assert [*search.read().table["state"]] == ["complete", "pruned"]
+    moved = Path(search.folder.url).rename(tmp_path / "called otherwise")
+    assert [*found.read(str(moved)).table["state"]] == ["complete", "pruned"]
 
 
 def test_trials_that_another_search_made_are_not_its_own(make: Make) -> None:
