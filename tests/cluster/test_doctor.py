@@ -11,17 +11,16 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from cluster.doctor import admit, compare, examine, gpu, machine, network, storage, visit
+from cluster.doctor import admit, compare, examine, gpu, machine, network, storage
 from cluster.doctor.check import Check, Finding, checked, gathered, lines
-from cluster.doctor.node import Asked, Node
-from cluster.doctor.visit import Clock, Round
+from cluster.doctor.visit import Clock
 from datasets import pack, store
 from datasets.refusal import Refusal
 from tests.cluster.conftest import DIGITS, SMALL
@@ -360,19 +359,3 @@ def test_the_driver_is_read_from_the_kernel_module(tmp_path: Path) -> None:
     )
     assert gpu.driver(str(file)) == "580.95.05"
     assert gpu.driver(str(tmp_path / "absent")) == ""
-
-
-def test_a_node_whose_actor_never_ran_is_asked_once_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    nodes = [Node("a" * 8, "one", "192.0.2.1", 1, 0), Node("b" * 8, "two", "192.0.2.2", 1, 0)]
-    why = "The actor never ran - it was cancelled before it started running."
-    rounds = [Round({}, {}, {"one": why, "two": "cannot run Manta"}), Round({}, {}, {"one": why})]
-    asked: list[list[str]] = []
-
-    def answer(ray: Any, nodes: Sequence[Node], *rest: Any, **more: Any) -> Round:
-        asked.append([node.name for node in nodes])
-        return rounds[len(asked) - 1]
-
-    monkeypatch.setattr(visit, "_asked", answer)
-    found = visit.made(None, nodes, Asked(None), seconds=1)
-    assert asked == [["one", "two"], ["one"]]
-    assert found.failed == {"one": why, "two": "cannot run Manta"}
