@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from datasets.refusal import Refusal
@@ -45,19 +49,34 @@ def connected(num_workers: int) -> Any:
     if ray.is_initialized():
         return ray
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if on_cluster():
-        _reached(ray, options)
-    else:
-        cores = os.cpu_count() or 1
-        ray.init(
-            address="local",
-            num_cpus=max(cores, min(num_workers, MOST_SHARING_CORES) + 1),
-            include_dashboard=False,
-            **options,
-        )
+    with _handlers_kept():
+        if on_cluster():
+            _reached(ray, options)
+        else:
+            cores = os.cpu_count() or 1
+            ray.init(
+                address="local",
+                num_cpus=max(cores, min(num_workers, MOST_SHARING_CORES) + 1),
+                include_dashboard=False,
+                **options,
+            )
     # Ray's own stories of lost nodes, with stacks of its C++, go to stdout; ours is a line on stderr.
     ray._private.worker._worker_logs_enabled = False
     return ray
+
+
+@contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Ray answers SIGTERM with the stack of its C++ and ends: whoever listened before it came listens on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _reached(ray: Any, options: dict[str, Any]) -> None:

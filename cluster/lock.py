@@ -120,6 +120,11 @@ class Lock:
                 continue  # the storage is away for a moment; the run itself will say so when it matters
 
 
+def held(folder: str) -> bool:
+    """Whether somebody who lives holds a folder."""
+    return Lock(folder)._holder() is not None
+
+
 def token(folder: str) -> str | None:
     """Of the launch that holds a run folder; None where nobody does."""
     try:

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_va
 from datasets.refusal import Refusal, nearest
 from trainers.grammar import SCORE
 from trainers.part import Frozen, SamplerPart, SchedulerPart
-from trainers.space import ABSENT, Dimension, Space, at
+from trainers.space import ABSENT, Condition, Dimension, Space, at
 
 if TYPE_CHECKING:
     from trainers.recipe import Recipe
@@ -146,6 +146,7 @@ def _check_space(base: Recipe, space: Space) -> None:
                     value=condition.path,
                     remedy=nearest(condition.path, paths),
                 )
+            _check_condition(base, paths, dimension, condition)
             if condition.path in paths and condition.example is not ABSENT:
                 under[condition.path] = condition.example
         # A part's argument must be there for whatever part may be drawn, unless a condition says when.
@@ -158,6 +159,22 @@ def _check_space(base: Recipe, space: Space) -> None:
                 _check_values(base, dimension, drawn, f"with {other.path}={name}: ", remedy)
             under[other.path] = other.values[0]
         _check_values(base, dimension, under)
+
+
+def _check_condition(
+    base: Recipe, paths: dict[str, Dimension], dimension: Dimension, condition: Condition
+) -> None:
+    """Refuse one that no value of what it asks about can meet: the dimension would be in no trial."""
+    asked = paths.get(condition.path)
+    values = asked.grid if asked else (at(base.plain(), condition.path),)
+    if values and not any(condition.holds({condition.path: each}.get) for each in values):
+        listed = ", ".join(map(str, values[:8]))
+        raise Refusal(
+            f"the condition never holds: '{condition.path}' is {listed}",
+            path=f"search.space.{dimension.path}",
+            value=condition.path,
+            remedy="mend the condition, or leave the dimension out",
+        )
 
 
 def _check_population(recipe: Recipe, search: Search, space: Space) -> None:

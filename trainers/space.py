@@ -108,8 +108,11 @@ class Dimension:
         if "normal" in self.kind:
             mean = math.exp(self.numbers[0]) if "log" in self.kind else self.numbers[0]
             return (mean,)
-        ends = self.numbers[:2]
-        return tuple(int(end) for end in ends) if self.kind in WHOLE else ends
+        least, most = self.numbers[:2]
+        if self.kind in WHOLE:
+            return (int(least), int(most))
+        # And one in between: the ends may be whole where nothing else is.
+        return (least, self.quantised(least + 0.618 * (most - least)), most)
 
     def holds(self, value: Any) -> bool:
         """Whether a value is one of those that may stand there."""
@@ -239,6 +242,13 @@ def _check_numbers(kind: str, numbers: list[float], place: str, said: str) -> No
         wrong = "a logarithm needs numbers above 0"
     if not wrong and kind.startswith("q") and numbers[-1] <= 0:
         wrong = "the quantum must be above 0"
+    if (
+        not wrong
+        and kind.startswith("q")
+        and "normal" not in kind
+        and numbers[2] > numbers[1] - numbers[0]
+    ):
+        wrong = "the quantum is larger than the range"
     if not wrong and kind in WHOLE and any(float(n) != int(n) for n in numbers):
         wrong = "whole numbers are asked for"
     if wrong:

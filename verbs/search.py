@@ -100,12 +100,14 @@ def _search(
     from search.tune.folder import Folder
     from trainers.recipe import Recipe
 
+    at = None
     if path.endswith((".yaml", ".yml")):
         recipe = Recipe.load(path, overrides)
     else:
-        recipe = Folder.open(path).recipe.override(*overrides)
-        out = out or Folder.open(path).url.rpartition("/")[0]
-    folder = drive.search(recipe, out=out, quiet=quiet or as_json, join=join)
+        at = Folder.open(path)
+        recipe = at.recipe.override(*overrides)
+        out = out or at.url.rpartition("/")[0]
+    folder = drive.search(recipe, out=out, quiet=quiet or as_json, join=join, at=at)
     state = folder.state
     page = None if join else _page(folder.url)
     if as_json:
@@ -113,6 +115,9 @@ def _search(
     if state["status"] == "stopped":
         sys.stderr.write("stopped; the same command goes on from there\n")
         raise SystemExit(130)
+    if state["status"] == "finished" and not (join or state.get("best")):
+        sys.stderr.write("no trial ran to its end, so there is no winner\n")
+        raise SystemExit(1)
     if not as_json:
         scores = ", ".join(
             f"{name} {found['mean']:.4f}"
@@ -138,13 +143,16 @@ def _page(folder: str) -> str | None:
 
 def _wish(path: str, wish: str, out: str | None) -> None:
     """Into the folder, where whoever drives the search looks once a second."""
+    from cluster.lock import held
     from search.tune.folder import Folder
 
     folder = Folder.open(path)
     status = folder.state.get("status")
-    if status not in ("running", "paused"):
+    if status not in ("running", "paused") or not held(folder.url):
         raise Refusal(
-            f"the search is {status}, nobody drives it",
+            f"the search is {status}, nobody drives it"
+            if status not in ("running", "paused")
+            else "nobody drives the search, it was interrupted",
             path=folder.url,
             value=status,
             remedy=f"`python launch.py search {folder.url}` goes on with it",

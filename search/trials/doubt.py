@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from search.trials.found import Found
+    from trainers.searching import Search
 
 ACCURACY = "val/accuracy"
 DRAWS, CHUNK = 1_000, 100  # of the bootstrap
@@ -73,7 +74,7 @@ class Doubt:
 def of(found: Found) -> Doubt:
     """Read the predictions of the finished trials and weigh them. Only accuracy has rows that are right or wrong."""
     best = found.complete
-    if found.goals[0].metric != ACCURACY or len(found.goals) > 1 or _seeds(found) > 1:
+    if found.goals[0].metric != ACCURACY or len(found.goals) > 1 or _search(found).seeds > 1:
         return Doubt(None, 0, 0, None)
     hits = right({int(n): found.run(int(n)) for n in best.index[:MOST_TRIALS]})
     # Without the best there is nobody to compare with; a bootstrap needs a row to draw and one to leave.
@@ -83,7 +84,9 @@ def of(found: Found) -> Doubt:
     versus = [_versus(hits, int(first), int(other)) for other in others]
     alike = sum(each.p > CHANCE for each in versus)
     runner_up = versus[0] if others[0] == best.index[1] else None
-    return Doubt(runner_up, alike, len(versus), optimism(hits))
+    # Members of a population are copies of each other, chosen on these rows all along.
+    alone = _search(found).scheduler.name != "pbt"
+    return Doubt(runner_up, alike, len(versus), optimism(hits) if alone else None)
 
 
 def right(runs: Mapping[int, Run]) -> pd.DataFrame | None:
@@ -178,6 +181,6 @@ def _versus(hits: pd.DataFrame, best: int, other: int) -> Versus:
     return Versus(best, other, int((a & ~b).sum()), int((b & ~a).sum()), len(hits))
 
 
-def _seeds(found: Found) -> int:
+def _search(found: Found) -> Search:
     assert found.recipe.search
-    return found.recipe.search.seeds
+    return found.recipe.search

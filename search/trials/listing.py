@@ -34,7 +34,7 @@ def listed(found: Found, *, width: int) -> tuple[dict[str, Any], list[Renderable
         "scores": found.state.get("scores", {}),
         "trials": _records(frame),
     }
-    return tree, [_drawn(found, frame, width), "", *said]
+    return tree, [_drawn(found, frame, width), "", *said, *words.failures(found)]
 
 
 def save(found: Found, path: str) -> str:
@@ -64,11 +64,12 @@ def write_winner(found: Found, path: str) -> str:
     """Write the best trial's recipe, which runs by itself; where it is. Raises Refusal where none has ended."""
     complete = found.complete
     if not len(complete):
+        over = found.state.get("status") == "finished"
         raise Refusal(
-            "no trial has run to its end yet",
+            "no trial ran to its end" if over else "no trial has run to its end yet",
             path=found.folder.url,
             value=found.folder.name,
-            remedy="look again when one has",
+            remedy="`results` says why they failed" if over else "look again when one has",
         )
     number = int(complete.index[0])
     told = next(each for each in found.trials if each.number == number)

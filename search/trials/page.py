@@ -50,6 +50,7 @@ def context(search: Found) -> dict[str, Any]:
         else None,
         "mattered": _drawn(mattered),
         "several": search.goals[0].metric if len(search.goals) > 1 else "",
+        "noise": bool(mattered) and doubts.alike > 0 and doubts.alike == doubts.compared,
         "few": not mattered and bool(len(search.table)),
         "slices": _drawn(panels.slices(search)),
         "trials": sheet(search),
@@ -110,8 +111,7 @@ def _notes(search: Found) -> list[str]:
     if len(search.complete):  # such as batch norm that was not synchronised over workers
         best = search.run(int(search.complete.index[0]))
         notes += [f"Of the best trial's run: {note}" for note in best.summary.get("notes", ())]
-    failed = search.table[search.table["state"] == "fail"]["why"].value_counts()
-    return notes + [f"{times} failed: {why}" for why, times in failed.head(5).items()]
+    return notes + words.failures(search)
 
 
 def _text(search: Found, name: str) -> str:

@@ -49,6 +49,13 @@ def sentences(found: Found, doubts: Doubt) -> list[str]:
     return [*said, *_runner_up(found, doubts), *_optimism(doubts), *_retrained(found)]
 
 
+def failures(found: Found) -> list[str]:
+    """Why trials failed, the most frequent first."""
+    table = found.table
+    failed = table[table["state"] == "fail"]["why"].dropna().value_counts()
+    return [f"{times} failed: {why}" for why, times in failed.head(5).items()]
+
+
 def tiles(found: Found, doubts: Doubt) -> list[Tile]:
     """The key numbers, the most asked for first."""
     metric = found.goals[0].metric
@@ -171,7 +178,8 @@ def _optimism(doubts: Doubt) -> list[str]:
     return [
         f"The best of {found.trials} on one validation set of {found.rows} rows {looks}: "
         f"{numbers.percent(found.corrected)} is what is to be expected of new rows "
-        f"(95 % interval {100 * found.low:.1f} to {numbers.percent(found.high)}, bootstrap of the choice)."
+        f"(95 % interval {100 * found.low:.1f} to {numbers.percent(found.high)}, bootstrap of the choice among those that "
+        "ran to their end)."
     ]
 
 

@@ -39,8 +39,17 @@ _CHANGED = (
 PAUSE_SECONDS = 1.0  # between looks for the end of a pause, or of others' trials
 
 
-def search(recipe: Recipe, *, out: str | None, quiet: bool, join: bool = False) -> Folder:
+def search(
+    recipe: Recipe,
+    *,
+    out: str | None,
+    quiet: bool,
+    join: bool = False,
+    at: Folder | None = None,
+) -> Folder:
     """Run a recipe's search to its end, or to a signal; what was begun before is gone on with.
+
+    `at` is the folder that is meant, whatever it is called now, unless the recipe has become another search's.
 
     With `join` it takes trials of a search that another machine has begun in the same database, and leaves the winner to
     that one.
@@ -59,23 +68,26 @@ def search(recipe: Recipe, *, out: str | None, quiet: bool, join: bool = False) 
     leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
     sought = identity(recipe, dataset.manifest.digest)
     folder = Folder.of(recipe, dataset.manifest.digest, out)
+    study = folder.name
+    if at and Folder.of(opening.resolved(at.recipe), dataset.manifest.digest, out).name == study:
+        folder = at
     space = Space.parse(seeks.space)
     points = _points(seeks, space)
     url = storage.url_of(seeks.storage)
     database = storage.database(url) if url else None
     folder.check_part(join)
     if join:
-        shared.check(_database(database), folder.name, sought)
+        shared.check(_database(database), study, sought)
     admit(folder.url.rpartition("/")[0])
     with Lock(folder.url):
         folder.forget()
         store.write_bytes(store.join(folder.url, RECIPE), recipe.yaml().encode())
-        with _going_on(folder, join):
+        with _going_on(folder, study, join):
             journal = storage.Journal(folder.url) if database is None else None
             kept = journal.storage() if journal else _database(database)
             # A journal's trials are all ours, even after its folder was moved.
-            owner = folder.name if journal else folder.owner()
-            records = _records(recipe, space, folder, kept, owner)
+            owner = study if journal else folder.owner()
+            records = _records(recipe, space, study, kept, owner)
             teller = Teller(recipe, records, quiet)
             if not join:
                 _begin(records, sought, points, seeks, teller)
@@ -114,8 +126,8 @@ def _begin(
 
 
 @contextmanager
-def _going_on(folder: Folder, joined: bool) -> Iterator[None]:
-    folder.amend(status="running", error=None, joined=joined or None, study=folder.name)
+def _going_on(folder: Folder, study: str, joined: bool) -> Iterator[None]:
+    folder.amend(status="running", error=None, joined=joined or None, study=study)
     try:
         yield
     except BaseException as error:
@@ -256,7 +268,7 @@ def _points(search: Search, space: Space) -> list[Mapping[str, Any]]:
 def _records(
     recipe: Recipe,
     space: Space,
-    folder: Folder,
+    study: str,
     kept: BaseStorage,
     owner: str,
 ) -> Records:
@@ -268,7 +280,7 @@ def _records(
     epochs = max(phase.epochs or 1 for phase in recipe.phases)
     warnings.filterwarnings("ignore", category=ExperimentalWarning)  # of Optuna, which we pin
     return Records.open(
-        folder.name,
+        study,
         kept,
         search.goals(recipe),
         sampler=lambda begun: rooms.door("samplers", search.sampler.name).build(

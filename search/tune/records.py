@@ -219,11 +219,33 @@ class Records:
             and ELSEWHERE not in trial.user_attrs
         }
 
-    def known(self, asked: Asked) -> tuple[int, list[float]] | None:
-        """(number, values) of a trial of the same point that ran to its end, so that it needs no other run."""
-        text = json.dumps(asked.changes)
-        same = (trial for trial in self._whole() if trial.user_attrs.get(CHANGES) == text)
-        return next(((trial.number, list(trial.values)) for trial in same), None)
+    def points(self) -> list[Changes]:
+        """What the trials of this search changed, or change."""
+        trials = self.study.get_trials(deepcopy=False)
+        own = [each.user_attrs for each in trials if ELSEWHERE not in each.user_attrs]
+        return [json.loads(told[CHANGES]) for told in own if CHANGES in told]
+
+    def known(self, asked: Asked) -> FrozenTrial | None:
+        """A trial of the same point that ran to its end, or was ended early, so that it needs no other run."""
+        from optuna.trial import TrialState
+
+        text, ended = json.dumps(asked.changes), (TrialState.COMPLETE, TrialState.PRUNED)
+        for trial in self.study.get_trials(deepcopy=False, states=ended):
+            told = trial.user_attrs
+            if told.get(CHANGES) == text and not {ELSEWHERE, PARENT, SAME} & told.keys():
+                return trial
+        return None
+
+    def repeat(self, number: int, known: FrozenTrial) -> None:
+        """The trial ends as that of the same point did."""
+        trial = self._running[number]
+        trial.set_user_attr(SAME, known.number)
+        if known.state.name == "COMPLETE":
+            self.complete(number, list(known.values))
+            return
+        for evaluation, value in sorted(known.intermediate_values.items()):
+            trial.report(value, evaluation)
+        self.prune(number)
 
     def report(self, number: int, evaluation: int, value: float) -> bool:
         """An intermediate value; whether the trial should end here."""
@@ -240,10 +262,8 @@ class Records:
         before = trial.user_attrs.get(SECONDS, 0.0)
         trial.set_user_attr(SECONDS, round(before + seconds, 3))
 
-    def complete(self, number: int, values: Sequence[float], *, same_as: int | None = None) -> None:
-        """The trial ran to its end, or that of another of the same point did; a value that is no number fails it."""
-        if same_as is not None:
-            self._running[number].set_user_attr(SAME, same_as)
+    def complete(self, number: int, values: Sequence[float]) -> None:
+        """The trial ran to its end; a value that is no number fails it."""
         if not all(map(math.isfinite, values)):
             self.fail(number, f"a value is no number: {', '.join(map(str, values))}")
             return

@@ -37,7 +37,7 @@ class Teller:
         )
 
     def _best(self, trial: Ended) -> str:
-        if len(self.goals) > 1 or trial.how not in ("finished", "known"):
+        if len(self.goals) > 1 or trial.how not in ("finished", "known") or not trial.values:
             return ""
         sign = 1 if self.goals[0].mode == "max" else -1
         value = trial.values[0]

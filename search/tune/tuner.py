@@ -108,9 +108,10 @@ class Desk:
             if asked is None:
                 continue
             if known := self.records.known(asked):
-                number, values = known
-                self.records.complete(asked.number, values, same_as=number)
-                why = f"the point of trial {number:04d}"
+                self.records.repeat(asked.number, known)
+                why = f"the point of trial {known.number:04d}"
+                whole = known.state.name == "COMPLETE"
+                values = list(known.values or ()) if whole else []
                 self.say(Ended(asked.number, "known", asked.changes, values, why))
                 continue
             if handed := self._handed(id, asked):

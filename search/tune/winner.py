@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import sys
 from typing import Any
@@ -36,8 +37,7 @@ def retrain(recipe: Recipe, folder: Folder, records: Records, *, quiet: bool) ->
     store.write_bytes(store.join(folder.url, "best.yaml"), chosen.yaml().encode())
     folder.amend(best={"trial": best.number, "changes": best.changes, "values": best.values})
     runs: list[Run] = []
-    for index in range(recipe.search.retrain):
-        seed = recipe.seed + recipe.search.seeds + index
+    for seed in _new_seeds(recipe, records):
         if not quiet:
             sys.stderr.write(f"trial {best.number:04d} anew with seed {seed}\n")
         out = store.join(folder.url, BEST, f"seed-{seed}")
@@ -47,6 +47,15 @@ def retrain(recipe: Recipe, folder: Folder, records: Records, *, quiet: bool) ->
         runs.append(done)
     folder.amend(retrained=[each.url for each in runs], scores=_summed(runs))
     return True
+
+
+def _new_seeds(recipe: Recipe, records: Records) -> list[int]:
+    """As many as the winner is trained with, that no trial had: a trial may have changed its seed, too."""
+    assert recipe.search
+    first = {int(changes.get("seed", recipe.seed)) for changes in records.points()} | {recipe.seed}
+    had = {seed + index for seed in first for index in range(recipe.search.seeds)}
+    new = (seed for seed in itertools.count(recipe.seed) if seed not in had)
+    return [*itertools.islice(new, recipe.search.retrain)]
 
 
 def _summed(runs: list[Run]) -> dict[str, Any]:

@@ -110,6 +110,21 @@ def test_a_condition_may_ask_the_recipe_or_a_constant(digits: Recipe) -> None:
     assert fixed.applies(fixed.dimensions[0], {}.get, digits.plain())
 
 
+@pytest.mark.parametrize(
+    ("space", "why"),
+    [
+        ({"data.batch": "choice(32, 64) if model.name == mynet"}, "'model.name' is small_cnn"),
+        ({LR: f"uniform(0, 1) if {NAME} == lars", NAME: "choice(sgd, adam)"}, "is sgd, adam"),
+        ({"phases.0.epochs": "uniform(1, 3)"}, "valid integer"),
+    ],
+)
+def test_what_no_trial_could_draw_is_refused(
+    space: dict[str, str], why: str, digits: Recipe
+) -> None:
+    with pytest.raises(Refusal, match=why):
+        digits.override({"search": {"space": space}})
+
+
 def test_a_grid_leaves_out_what_does_not_apply() -> None:
     said = {NAME: "choice(sgd, adam)", MOMENTUM: f"choice(0.0, 0.9) if {NAME} == sgd"}
     points = [*Space.parse(said).combinations()]
@@ -127,6 +142,7 @@ def test_a_grid_leaves_out_what_does_not_apply() -> None:
         ("loguniform(0, 1)", "above 0"),
         ("normal(0, 0)", "standard deviation"),
         ("quniform(0, 1, 0)", "quantum"),
+        ("quniform(0, 0.1, 0.3)", "larger than the range"),
         ("randint(0.5, 3)", "whole numbers"),
         ("choice()", "nothing to choose"),
         ("choice(a, b, a)", "there twice"),

@@ -49,7 +49,7 @@ def test_the_same_point_again_is_no_trial_of_its_own(make: Make) -> None:
     search = make()
     search.ended(0.9)
     again = search.ask()
-    search.records.complete(again.number, [0.9], same_as=0)
+    search.records.repeat(again.number, search.records.study.trials[0])
     table = search.read().table
     assert table["same_as"].tolist() == [pd.NA, 0]
     assert [*search.read().complete.index] == [0]

@@ -46,7 +46,7 @@ def test_of_too_few_or_of_equals_nothing_is_said(make: Make) -> None:
     search = filled(make(space=WIDE), 4)
     assert importance.of(search.read()).empty
     again = search.ask()
-    search.records.complete(again.number, [0.9], same_as=0)
+    search.records.repeat(again.number, search.records.study.trials[0])
     assert importance.of(search.read()).empty, "the same point again is no fifth"
     equal = make("equal", space=WIDE)
     for _ in range(8):

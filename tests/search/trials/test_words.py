@@ -46,7 +46,7 @@ def test_the_first_sentence_counts_every_trial_once(make: Make) -> None:
         "Trial 0000 is the best: validation accuracy 90.0 % (of 1 trial, 1 ran to the end)."
     ]
     again = search.ask()
-    search.records.complete(again.number, [0.9], same_as=0)
+    search.records.repeat(again.number, search.records.study.trials[0])
     search.pruned([0.1])
     search.failed("x")
     assert (
@@ -136,7 +136,7 @@ def test_the_luck_of_being_chosen(make: Make, corrected: float, expected: str) -
     found = search.read()
     (told,) = words.sentences(found, Doubt(None, 0, 0, luck))[1:]
     assert told.startswith("The best of 12 on one validation set of 270 rows ")
-    assert expected in told and "(95 % interval 80.0 to 95.0 %, bootstrap of the choice)." in told
+    assert expected in told and "(95 % interval 80.0 to 95.0 %, bootstrap of the choice" in told
     shown = {tile.label: tile for tile in words.tiles(found, Doubt(None, 0, 0, luck))}
     assert shown["Without the luck of being chosen"].more == "95 %: 80.0 to 95.0 %"
 

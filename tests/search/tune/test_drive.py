@@ -298,6 +298,39 @@ def test_a_killed_driver_loses_no_trial_and_repeats_none(
     assert len([*folder.trials()]) == 5
 
 
+def test_a_terminated_driver_saves_and_goes_on_in_a_moved_folder(
+    recipe: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Ray answers SIGTERM with a stack of its own, were it not kept from it; a folder is itself under any name."""
+    path, out = recipe({LR: "loguniform(1e-3, 1)"}, trials=3), tmp_path / "runs"
+    driven = Driven(path, out, "phases.0.epochs=40")
+    driven.until(
+        "steps",
+        lambda: [each for each in out.glob("*/trials/*/metrics.jsonl") if each.stat().st_size],
+    )
+    driven.process.terminate()
+    assert driven.ended() == 130, driven.log.read_text()
+    assert driven.log.read_text().endswith("stopped; the same command goes on from there\n")
+    assert "SIGTERM" not in driven.log.read_text()
+    moved = Path(folder_of(out).url).rename(out / "called-otherwise")
+    told = cli("search", moved, "--pause")
+    assert told.code == 2 and "nobody drives it" in told.err and not (moved / "pause").exists()
+    again = cli("search", moved, "search.trials=3")
+    assert again.code == 0, again.err
+    assert [each.name for each in out.iterdir()] == ["called-otherwise"]
+    study = study_of_moved(moved)
+    assert [trial.state.name for trial in study.trials] == ["COMPLETE"] * 3, again.err
+    assert Run.open(str(moved / "trials" / "0000")).summary["restarts"], (
+        "gone on with, not begun anew"
+    )
+
+
+def study_of_moved(folder: Path) -> optuna.Study:
+    storage = Journal(str(folder)).storage()
+    (study,) = storage.get_all_studies()
+    return optuna.load_study(study_name=study.study_name, storage=storage)
+
+
 @pytest.mark.slow
 def test_wishes_from_elsewhere(recipe: Callable[..., Path], tmp_path: Path) -> None:
     """Paused: trials save and end, the driver waits; resumed: they go on; stopped: no more are begun."""

@@ -11,9 +11,10 @@ import pytest
 from optuna.trial import TrialState
 
 from datasets.refusal import Refusal
-from search.tune import samplers, schedulers
+from search.tune import samplers, schedulers, winner
 from search.tune.records import Records
 from search.tune.storage import Journal, database, url_of
+from trainers.recipe import Recipe
 from trainers.searching import Objective
 from trainers.space import Space
 
@@ -185,3 +186,38 @@ def test_a_database_is_shared_and_its_password_stays_out_of_recipes(
     with pytest.raises(Refusal, match="does not answer") as caught:
         database("nosuch://me:hunter2@db/search")
     assert "hunter2" not in str(caught.value) + str(caught.value.value)
+
+
+def test_a_point_that_ended_early_ends_so_again(tmp_path: Path) -> None:
+    records = opened(tmp_path)
+    records.enqueue([{"lr": 0.1, "optim": "sgd"}])
+    first = records.ask()
+    assert first and records.known(first) is None
+    records.report(first.number, 1, 0.25)
+    records.report(first.number, 2, 0.5)
+    records.prune(first.number)
+    records.study.enqueue_trial(records.study.trials[0].params)
+    again = records.ask()
+    assert again and again.changes == first.changes
+    known = records.known(again)
+    assert known and known.number == first.number
+    records.repeat(again.number, known)
+    told = records.study.trials[again.number]
+    assert told.state == TrialState.PRUNED and told.value == 0.5
+    assert told.intermediate_values == {1: 0.25, 2: 0.5} and told.user_attrs["same_as"] == 0
+    failed = records.ask()
+    assert failed
+    records.fail(failed.number, "its host went away")
+    records.study.enqueue_trial(records.study.trials[failed.number].params)
+    twice = records.ask()
+    assert twice and records.known(twice) is None, "what failed may be tried again"
+
+
+def test_the_winner_is_trained_with_seeds_that_no_trial_had(digits: Recipe, tmp_path: Path) -> None:
+    seeded = Space.parse({"seed": "choice(1, 2, 5)"})
+    records = opened(tmp_path, space=seeded)
+    for seed in (5, 1):
+        records.study.enqueue_trial({"seed": seed})
+        assert records.ask()
+    search = {"space": {"seed": "choice(1, 2, 5)"}, "seeds": 2, "retrain": 3}
+    assert winner._new_seeds(digits.override({"search": search, "seed": 0}), records) == [3, 4, 7]
