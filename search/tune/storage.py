@@ -51,7 +51,12 @@ def database(url: str) -> BaseStorage:
     lite = url.partition("://")[0].partition("+")[0] == "sqlite"
     options = {"connect_args": {"timeout": WAIT_SECONDS}} if lite else None
     try:
-        kept = RDBStorage(url, engine_kwargs=options)
+        try:
+            kept = RDBStorage(url, engine_kwargs=options)
+        except SQLAlchemyError as error:
+            if "already exists" not in str(error):
+                raise
+            kept = RDBStorage(url, engine_kwargs=options)  # another driver has just made the tables
     except (SQLAlchemyError, ImportError, ValueError) as error:
         raise silent(url, error) from error
     if lite:

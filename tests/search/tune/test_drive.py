@@ -211,15 +211,16 @@ def test_a_trial_that_hangs_is_ended_and_gone_on_with(
     monkeypatch.setattr(trainable, "Trainable", Hangs)
     try:
         path = recipe({LR: "loguniform(1e-3, 1)"}, trials=3)
-        said = searched(path, tmp_path / "runs", "scale.hang_seconds=6")
+        said = searched(path, tmp_path / "runs", "scale.hang_seconds=15")
     finally:
         cloudpickle.unregister_pickle_by_value(sys.modules[__name__])
     folder = folder_of(tmp_path / "runs")
     assert states(folder) == ["COMPLETE"] * 3, said.err
     hung = Run.open(Path(marker).read_text())
-    (stacks,) = Path(hung.url, "stacks").iterdir()
-    assert "in step" in stacks.read_text(), "who hangs"
-    assert len(hung.summary["restarts"]) == 1
+    # A busy machine may be taken for a hang once more.
+    stacks = [path.read_text() for path in Path(hung.url, "stacks").iterdir()]
+    assert any("in step" in text for text in stacks), "who hangs"
+    assert hung.summary["restarts"]
     steps = hung.metrics()
     assert steps[steps["split"] == "train"]["step"].tolist() == [*range(1, 39)]
 
@@ -303,7 +304,7 @@ def test_a_terminated_driver_saves_and_goes_on_in_a_moved_folder(
 ) -> None:
     """Ray answers SIGTERM with a stack of its own, were it not kept from it; a folder is itself under any name."""
     path, out = recipe({LR: "loguniform(1e-3, 1)"}, trials=3), tmp_path / "runs"
-    driven = Driven(path, out, "phases.0.epochs=40")
+    driven = Driven(path, out, "phases.0.epochs=20")
     driven.until(
         "steps",
         lambda: [each for each in out.glob("*/trials/*/metrics.jsonl") if each.stat().st_size],
