@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from cluster import opening, workers
-from cluster.lock import Lock
+from cluster.lock import Lock, held
 from cluster.session import STOP, TrialProcess, choose_device
 from cluster.train import Place, choose_place
 from cluster.watchdog import Watchdog
@@ -204,9 +204,10 @@ def _of_a_group(
         raise failure[0]
 
 
-def failed(folder: str, error: BaseException) -> str:
-    """Write down why a trial ended; in a line."""
+def failed(folder: str, error: BaseException, *, ours: bool) -> str:
+    """Why a trial ended, in a line; written down unless another process has its folder."""
     why = f"{type(error).__name__}: {error}" if not isinstance(error, Refusal) else str(error)
     why = " ".join(why.split())[:500]
-    summary.amend(folder, status="failed", error=why)
+    if ours or not held(folder):
+        summary.amend(folder, status="failed", error=why)
     return why

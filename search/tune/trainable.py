@@ -57,7 +57,7 @@ class Trainable(tune.Trainable):
             return self._step()
         except Exception as error:  # noqa: BLE001
             folder = self._runs[self._seed][1]
-            why = trial.failed(folder, error)
+            why = trial.failed(folder, error, ours=self._trial is not None)
             self._end("failed")
             return self._ended("failed", why=why)
 
