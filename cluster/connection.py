@@ -76,7 +76,8 @@ def _handlers_kept() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: set by C, which Python cannot set again
+                signal.signal(number, handler)
 
 
 def _reached(ray: Any, options: dict[str, Any]) -> None:

@@ -42,11 +42,10 @@ def commit_of_checkout() -> tuple[str, bool]:
     return commit, bool(commit and _git("status", "--porcelain", "--untracked-files=no"))
 
 
-def remember_commit() -> None:
-    """Ask git once, for a process that begins many runs: its code is what it was when it was imported."""
+def commit_variable() -> dict[str, str]:
+    """What tells the commit where git cannot: to a job, or to a process that begins many runs and asks once."""
     commit, dirty = commit_of_checkout()
-    if commit:
-        os.environ[COMMIT] = f"{commit}{DIRTY if dirty else ''}"
+    return {COMMIT: f"{commit}{DIRTY if dirty else ''}"} if commit else {}
 
 
 def _git(*words: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from cluster.environment import COMMIT, DIRTY, commit_of_checkout
+from cluster.environment import commit_variable
 from cluster.shipping import Cargo
 from datasets.refusal import Refusal, nearest
 
@@ -62,7 +62,7 @@ class Jobs:
                 "runtime_env": {
                     "working_dir": str(archive),
                     "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_SECONDS)}
-                    | _commit()
+                    | commit_variable()  # git's own folder is not shipped
                     | dict(variables),
                 },
             }
@@ -214,12 +214,6 @@ class Jobs:
             path=self.address,
             remedy="check the address, the cluster (`ray status`) and RAY_AUTH_TOKEN",
         )
-
-
-def _commit() -> dict[str, str]:
-    """The checkout's commit, since git's own folder is not shipped."""
-    commit, dirty = commit_of_checkout()
-    return {COMMIT: f"{commit}{DIRTY if dirty else ''}"} if commit else {}
 
 
 def _address(given: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 import time
 from collections.abc import Iterable
@@ -12,7 +13,7 @@ from typing import Any
 from ray import tune
 
 from cluster import trial
-from cluster.environment import remember_commit
+from cluster.environment import commit_variable
 from cluster.run import Run
 from cluster.trial import Judged, Trial
 from search.tune import costs
@@ -31,7 +32,7 @@ class Trainable(tune.Trainable):
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        remember_commit()
+        os.environ.update(commit_variable())
         self._runs: list[tuple[Recipe, str, str | None]] = []
         self._trial: Trial | None = None
         self.reset_config(config)
