@@ -35,10 +35,10 @@ def compared(urls: Sequence[str], *, width: int) -> tuple[dict[str, Any], list[R
     """Runs side by side: differences of their recipes, scores, warnings, and where the curves were drawn."""
     if len(urls) < 2:
         raise Refusal(
-            "a comparison takes two runs or more",
+            "this is no search, and a comparison takes two runs or more",
             path="results",
-            value=list(urls),
-            remedy="name another run, or none to list them all",
+            value=urls[0],
+            remedy="name a search's folder, another run, or none to list all runs",
         )
     found = results.compare([Run.open(url) for url in urls])
     picture = Path(tempfile.mkdtemp(prefix="manta-compare-"), "curves.png")

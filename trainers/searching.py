@@ -104,6 +104,14 @@ def check(recipe: Recipe) -> None:
     if not any(goal.metric not in COSTS for goal in goals):
         raise Refusal("no objective is a score", path="search.objectives", remedy="add a val/ one")
     space = Space.parse(search.space)
+    for path in (*space.constants, *(dimension.path for dimension in space.dimensions)):
+        if path.partition(".")[0] == "search":
+            raise Refusal(
+                "a search does not search itself",
+                path=f"search.space.{path}",
+                value=path,
+                remedy="name what a run of the recipe has",
+            )
     try:
         base = base.override(dict(space.constants))
     except Refusal as refusal:

@@ -13,7 +13,7 @@ from cluster.run import Run
 from datasets import store
 from search.tune import reading
 from search.tune.folder import Folder
-from search.tune.records import CHANGES, ELSEWHERE, SAME, SECONDS, WHY
+from search.tune.records import CHANGES, ELSEWHERE, EVALUATIONS, SAME, SECONDS, WHY
 from trainers.recipe import Recipe
 from trainers.searching import Objective
 from trainers.space import Dimension, Space
@@ -163,7 +163,7 @@ def _row(trial: FrozenTrial, names: Sequence[str]) -> dict[str, Any]:
         **json.loads(told[CHANGES]),
         **(dict(zip(names, values, strict=True)) if complete else {}),
         "seconds": told.get(SECONDS, math.nan),
-        "evaluations": len(reached),
+        "evaluations": told.get(EVALUATIONS, len(reached)),
         "reached": reached[-1] if reached else math.nan,
         "same_as": told.get(SAME),
         "why": told.get(WHY),

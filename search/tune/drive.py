@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from optuna.storages import BaseStorage
+    from optuna.study import Study
 
 _CHANGED = (
     "Population-based training changed the winner's settings on its way (each trial's parent is in its run's summary); "
@@ -76,13 +77,14 @@ def search(
     url = storage.url_of(seeks.storage)
     database = storage.database(url) if url else None
     folder.check_part(join)
+    others = [] if join else warm.studies(seeks)
     if join:
         shared.check(_database(database), study, sought)
     admit(folder.url.rpartition("/")[0])
     with Lock(folder.url):
         folder.forget()
         store.write_bytes(store.join(folder.url, RECIPE), recipe.yaml().encode())
-        with _going_on(folder, study, join):
+        with _going_on(folder, study, join), storage.answering(url):
             journal = storage.Journal(folder.url) if database is None else None
             kept = journal.storage() if journal else _database(database)
             # A journal's trials are all ours, even after its folder was moved.
@@ -90,7 +92,9 @@ def search(
             records = _records(recipe, space, study, kept, owner)
             teller = Teller(recipe, records, quiet)
             if not join:
-                _begin(records, sought, points, seeks, teller)
+                if database:
+                    shared.lead(records, teller.line)
+                _begin(records, sought, points, others, seeks.budget, teller)
             driver = _Driver(recipe, folder, records, journal, teller, joined=join)
             with shared.Presence(records, teller.line) if database else nullcontext():
                 driver.run()
@@ -111,16 +115,17 @@ def _begin(
     records: Records,
     sought: shared.Identity,
     points: list[Mapping[str, Any]],
-    seeks: Search,
+    others: list[Study],
+    budget: int | None,
     teller: Teller,
 ) -> None:
     """What the machine that begins writes into the study; others may join when its identity is there, which is last."""
     attributes = records.study.user_attrs
     if shared.IDENTITY in attributes:
         shared.same(records.study.study_name, attributes[shared.IDENTITY], sought)
-    records.allow(seeks.budget)
+    records.allow(budget)
     records.enqueue(points)
-    for line in warm.add(records, seeks):
+    for line in warm.add(records, others):
         teller.line(line)
     records.study.set_user_attr(shared.IDENTITY, sought)
 

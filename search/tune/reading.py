@@ -91,12 +91,10 @@ def _study(kept: BaseStorage, name: str, place: str) -> Study:
 
 def _database(url: str) -> BaseStorage:
     """A database that is there: none is made, nor are its tables."""
-    from sqlalchemy.exc import SQLAlchemyError
-
     file = urlsplit(url).path[1:] if url.startswith("sqlite") else ""
     if file and not Path(file).is_file():
         raise Refusal("no such file", path=url, value=file, remedy="check the database's URL")
     try:
         return RDBStorage(url, skip_table_creation=True)
-    except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
+    except storage.silences(ImportError, ValueError, RuntimeError) as error:
         raise storage.silent(url, error) from error

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 CHANGES, OWNER, WHY, SECONDS, SAME = "changes", "owner", "why", "seconds", "same_as"
 ELSEWHERE = "elsewhere"  # of one that another search made: which one it is there
 LOST = "lost"  # of one whose point waits once more, so that it does not count
-PARENT = (
-    "parent"  # of a copy: the number of the trial from which it goes on, so that it does not count
-)
+EVALUATIONS = "evaluations"  # of one with several goals, which reports no intermediate values
+PARENT = "parent"  # of a copy: the trial from which it goes on, so that it does not count
 AGAIN = "again"  # of one that tries a lost point: whose it was
 BUDGET = "budget"  # of the study: how many trials may be begun, by everybody together
 
@@ -255,6 +254,11 @@ class Records:
         if evaluation not in stored.intermediate_values:
             trial.report(value, evaluation)
         return bool(trial.should_prune())
+
+    def counted(self, number: int, evaluations: int) -> None:
+        """How often it was evaluated, where no value of one goal says so."""
+        if not self._frozen(number).state.is_finished():
+            self._running[number].set_user_attr(EVALUATIONS, evaluations)
 
     def spent(self, number: int, seconds: float) -> None:
         """The time that the trial's process had for it, of all its starts."""

@@ -10,18 +10,21 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from datasets.refusal import Refusal
 from search.tune.records import OWNER, Records
+from search.tune.storage import silences
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
+    from optuna.study import Study
 
 logger = logging.getLogger(__name__)
 
-IDENTITY, BEAT = "identity", "beat of "  # attributes of a study; whose beat follows
+IDENTITY, LEADER, BEAT = "identity", "leader", "beat of "  # of a study; whose beat follows
 BEAT_SECONDS = 10.0
 SILENT_SECONDS = 120.0
 
@@ -62,6 +65,36 @@ def same(name: str, sought: Any, identity: Identity) -> None:
         )
 
 
+def lead(records: Records, say: Callable[[str], None]) -> None:
+    """Note who has begun the search, and chooses its winner. Raises Refusal while another driver does."""
+    study = records.study
+    leader = study.user_attrs.get(LEADER)
+    if leader not in (None, records.owner) and _lives(study, leader, say):
+        raise Refusal(
+            f"another machine leads the search: {leader}",
+            path="search.storage",
+            value=study.study_name,
+            remedy="add --join to take trials of it",
+        )
+    study.set_user_attr(LEADER, records.owner)
+
+
+def _lives(study: Study, owner: str, say: Callable[[str], None]) -> bool:
+    """Whether another driver is heard of within some beats; at once where it has ended in an orderly way."""
+    beat = BEAT + owner
+    heard = study.user_attrs.get(beat)
+    if heard is None:
+        return False
+    patience = 2.5 * BEAT_SECONDS
+    say(f"listening for {patience:.0f} s whether the machine lives that led this search: {owner}")
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        if study.user_attrs.get(beat) != heard:
+            return study.user_attrs.get(beat) is not None
+        time.sleep(BEAT_SECONDS / 10)
+    return False
+
+
 class Presence:
     """From `with` to its end this driver says that it lives, and looks for trials of those that do so no more."""
 
@@ -84,6 +117,8 @@ class Presence:
     ) -> None:
         self._done.set()
         self._thread.join()
+        with suppress(*silences()):
+            self.records.study.set_user_attr(BEAT + self.records.owner, None)
 
     def beat(self) -> None:
         self.records.study.set_user_attr(BEAT + self.records.owner, time.time())
@@ -103,12 +138,9 @@ class Presence:
         self._since = since
 
     def _live(self) -> None:
-        from optuna.exceptions import StorageInternalError
-        from sqlalchemy.exc import SQLAlchemyError
-
         while not self._done.wait(BEAT_SECONDS):
             try:
                 self.beat()
                 self.look()
-            except (StorageInternalError, SQLAlchemyError) as error:
+            except silences() as error:
                 logger.warning("the database does not answer now: %s", type(error).__name__)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,6 +25,7 @@ JOURNAL = "search.journal"
 VARIABLE = "MANTA_STORAGE"  # a database's URL that holds a password
 DATABASES = ("sqlite", "postgresql", "mysql", "mariadb", "oracle", "mssql")
 WAIT_SECONDS = 60.0  # for SQLite's one writer at a time
+PATIENCE_SECONDS = 120.0  # for a server that answered before: it may be started again
 
 
 def url_of(said: str | None, path: str = "search.storage") -> str | None:
@@ -46,39 +50,81 @@ def database(url: str) -> BaseStorage:
     """An SQL database's storage, made where there is none. Raises Refusal where it does not answer."""
     from optuna.storages import RDBStorage
     from sqlalchemy import event
-    from sqlalchemy.exc import SQLAlchemyError
 
     lite = url.partition("://")[0].partition("+")[0] == "sqlite"
-    options = {"connect_args": {"timeout": WAIT_SECONDS}} if lite else None
+    options: dict[str, Any] = {"pool_pre_ping": True}  # else a server's restart is an error each
+    if lite:
+        options = {"connect_args": {"timeout": WAIT_SECONDS}}
     try:
         try:
             kept = RDBStorage(url, engine_kwargs=options)
-        except SQLAlchemyError as error:
-            if "already exists" not in str(error):
+        except silences() as error:
+            if "already exists" not in f"{error} {error.__cause__}":
                 raise
             kept = RDBStorage(url, engine_kwargs=options)  # another driver has just made the tables
-    except (SQLAlchemyError, ImportError, ValueError) as error:
+    except silences(ImportError, ValueError) as error:
         raise silent(url, error) from error
     if lite:
         # SQLite has no row locks: between looking at a trial that waits and taking it, another driver could take it too.
         event.listen(kept.engine, "connect", _no_implicit_begin)
         event.listen(kept.engine, "begin", lambda link: link.exec_driver_sql("BEGIN IMMEDIATE"))
         kept.engine.dispose()  # of the connections that were opened before
+    else:
+        event.listen(kept.engine, "do_connect", _patiently)
     return kept
+
+
+def _patiently(dialect: Any, record: Any, words: Any, options: Any) -> Any:
+    """A connection to a server that answered before, as soon as it does so again."""
+    deadline, told = time.monotonic() + PATIENCE_SECONDS, False
+    while True:
+        try:
+            return dialect.connect(*words, **options)
+        except dialect.loaded_dbapi.OperationalError as error:
+            if time.monotonic() > deadline:
+                raise
+            if not told:
+                said = str(error).strip().splitlines()[0]
+                logger.warning("waiting for the database, which does not answer: %s", said)
+                told = True
+            time.sleep(0.5)
 
 
 def _no_implicit_begin(link: Any, record: Any) -> None:
     link.isolation_level = None
 
 
-def silent(url: str, error: Exception) -> Refusal:
+def silences(*others: type[Exception]) -> tuple[type[Exception], ...]:
+    """What is raised where a database does not answer, and others."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return StorageInternalError, SQLAlchemyError, *others
+
+
+@contextmanager
+def answering(url: str | None) -> Iterator[None]:
+    """Of a database that was silent for longer than is waited, a Refusal that says so."""
+    try:
+        yield
+    except silences() as error:
+        raise silent(url or "", error, "when it does, the same command goes on") from error
+
+
+def silent(url: str, error: Exception, remedy: str = "") -> Refusal:
     """What to say of a database that does not answer; its URL without a password."""
-    said = str(error).strip().splitlines()[0][:200]
+    from optuna.exceptions import StorageInternalError
+
+    cause = error.__cause__ if isinstance(error, StorageInternalError) else None
+    said = str(cause or error).strip().splitlines()[0][:200]
+    remedy = remedy or "check the URL (sqlite:////path/to/file.db, postgresql://host/name)"
+    if isinstance(error, ImportError):
+        remedy = "install the database's driver; PostgreSQL's with pip install -e '.[postgresql]'"
     return Refusal(
         f"the database does not answer: {said}",
         path="search.storage",
         value=urlsplit(url)._replace(netloc=urlsplit(url).hostname or "").geturl(),
-        remedy="check the URL (sqlite:////path/to/file.db, postgresql://host/name) and its driver",
+        remedy=remedy,
     )
 
 

@@ -17,7 +17,8 @@ class Teller:
         assert recipe.search
         self.goals = recipe.search.goals(recipe)
         self.records, self.quiet = records, quiet
-        self.best: tuple[int, float] | None = None
+        best = records.best()  # of an earlier start
+        self.best = (best.number, best.values[0]) if best else None
 
     def __call__(self, trial: Ended) -> None:
         said = ", ".join(f"{path.split('.')[-1]} {_short(v)}" for path, v in trial.changes.items())

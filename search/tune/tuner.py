@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MOST_DEATHS = 3  # of a trial's process, before the trial fails
 POLL_SECONDS = 1.0
+PAY_SECONDS = 10.0  # of a trial's time, at most, that is forgotten when its driver is killed
+CANCELLED = "cancelled"
 _SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # the run folders have all of it
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -78,6 +80,7 @@ class Desk:
         self.wish: str | None = None
         self.left = records.unfinished()
         self.live: dict[str, Asked] = {}
+        self.twins: list[Asked] = []  # of the point of one that runs: what becomes of it is theirs
         turns = records.study.pruner
         self.population = (
             Population(records, turns, upwards=self.goals[0].mode == "max", seed=recipe.seed)
@@ -85,6 +88,7 @@ class Desk:
             else None
         )
         self._pruned: set[str] = set()
+        self._paid: dict[str, float] = {}  # seconds of a trial's process that are on record
 
     def next(self, id: str) -> dict[str, Any] | Later | None:
         """What the trial with Tune's `id` runs; None when there are no more, Later when there may be."""
@@ -93,19 +97,26 @@ class Desk:
         while not found and self.population and self.wish not in ("pause", "cancel"):
             turn = self.population.next(more=bool(self.live))
             if turn is None:
-                return Later() if self.live else None
+                break
             if gone := turn.instead_of:
                 copy, parent = turn.asked.number, turn.asked.parent
                 why = f"trial {copy:04d}, a copy of {parent:04d}, goes on in its place"
                 self.say(Ended(gone.asked.number, "pruned", gone.asked.changes, (), why))
             found = self._handed(id, turn.asked)
-        return found
+        waiting = self.twins or self.population
+        return found or (Later() if waiting and self.live else None)
+
+    def close(self) -> None:
+        """No more are handed out: of a search that was cancelled, none is left running on record."""
+        if self.wish == "cancel":
+            for asked in (*self.left, *self.twins):
+                self.records.fail(asked.number, CANCELLED)
 
     def _begun(self, id: str) -> dict[str, Any] | None:
         """Of a trial that an earlier driver left, or a new one."""
-        while not (self.wish or (not self.left and self.enough())):
-            asked = self.left.pop(0) if self.left else self.records.ask()
-            if asked is None:
+        while asked := self._asked():
+            if any(asked.changes == other.changes for other in self.live.values()):
+                self.twins.append(asked)
                 continue
             if known := self.records.known(asked):
                 self.records.repeat(asked.number, known)
@@ -116,6 +127,22 @@ class Desk:
                 continue
             if handed := self._handed(id, asked):
                 return handed
+        return None
+
+    def _asked(self) -> Asked | None:
+        """What was begun goes on even after `stop`."""
+        if self.wish in ("pause", "cancel"):
+            return None
+        running = [other.changes for other in self.live.values()]
+        for twin in self.twins:
+            if twin.changes not in running:
+                self.twins.remove(twin)
+                return twin
+        if self.left:
+            return self.left.pop(0)
+        while not (self.wish or self.enough()):
+            if asked := self.records.ask():
+                return asked
         return None
 
     def _handed(self, id: str, asked: Asked) -> dict[str, Any] | None:
@@ -135,13 +162,27 @@ class Desk:
         asked = self.live.get(id)
         if asked is None or "judged" not in result or result["value"] is None:
             return False
-        if len(self.goals) > 1:
-            return False  # which of several goals should count, nobody has said
-        ends = self.records.report(asked.number, int(result["judged"]), float(result["value"]))
-        ends &= not result["last"]
+        number, evaluation = asked.number, int(result["judged"])
+        if len(self.goals) > 1:  # which of them should count, nobody has said
+            self.records.counted(number, evaluation)
+            ends = False
+        else:
+            ends = self.records.report(number, evaluation, float(result["value"]))
+            ends &= not result["last"]
         if ends:
             self._pruned.add(id)
+        else:
+            self._pay(id, number, float(result["seconds"]), PAY_SECONDS)
         return ends
+
+    def _pay(self, id: str, number: int, seconds: float, least: float = 0.0) -> None:
+        """Put on record what the trial's process took so far, where it is `least` more than is there."""
+        before = self._paid.get(id, 0.0)
+        if seconds < before:  # the process died, and another was started
+            before = self._paid[id] = 0.0
+        if seconds - before >= least:
+            self.records.spent(number, seconds - before)
+            self._paid[id] = seconds
 
     def over(self, id: str, result: dict[str, Any] | None, died: bool) -> None:
         """A trial has ended, in whatever way."""
@@ -153,7 +194,8 @@ class Desk:
         if why := self.records.lost(number):
             self.say(Ended(number, "failed", asked.changes, (), why, seconds))
             return
-        self.records.spent(number, seconds)
+        self._pay(id, number, seconds)
+        self._paid.pop(id, None)
         if died:
             why = f"its process died {MOST_DEATHS + 1} times"
             self.records.fail(number, why)
@@ -172,7 +214,7 @@ class Desk:
             self.records.fail(number, found["why"])
             self.say(Ended(number, "failed", asked.changes, (), found["why"], seconds))
         elif self.wish == "cancel":
-            self.records.fail(number, "cancelled")
+            self.records.fail(number, CANCELLED)
         # Else it was paused, and stays running as far as the records know.
 
     def stop_runs(self) -> None:
@@ -231,6 +273,7 @@ def run(desk: Desk, recipe: Recipe, *, wish: Callable[[], str | None]) -> None:
         )
         with _watched(desk, wish):
             tuner.fit()
+    desk.close()
 
 
 def share(recipe: Recipe) -> tuple[int, dict[str, float]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from datasets import store
@@ -31,15 +31,19 @@ def resolved(recipe: Recipe) -> Recipe:
     return recipe.override({"search.warm": sources}) if sources else recipe
 
 
-def add(records: Records, search: Search) -> Iterator[str]:
-    """Add what fits of the studies in `search.warm`, each trial once over all restarts; a line to say of each study."""
+def studies(search: Search) -> list[Study]:
+    """What `search.warm` names. Raises Refusal for what is not there."""
     if not search.warm:
-        return
+        return []
     from search.tune import reading
 
+    return [reading.named(said, storage.url_of(search.storage)) for said in search.warm]
+
+
+def add(records: Records, others: Iterable[Study]) -> Iterator[str]:
+    """Add what fits of other studies, each trial once over all restarts; a line to say of each study."""
     there = {trial.user_attrs.get(ELSEWHERE) for trial in records.study.get_trials(deepcopy=False)}
-    for said in search.warm:
-        other = reading.named(said, storage.url_of(search.storage))
+    for other in others:
         trials = [] if other.study_name == records.study.study_name else _ended(other)
         fit = 0
         for trial in trials if _same_goals(other, records.study) else []:

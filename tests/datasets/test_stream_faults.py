@@ -236,11 +236,17 @@ def full_beyond(num_bytes: int) -> Callable[[int, bytes], None]:
     """A disk with room for so many bytes of entries: what `_put` does on it."""
     put, lock = caches._put, threading.Lock()
 
+    def size(file: Path) -> int:
+        try:
+            return file.stat().st_size
+        except FileNotFoundError:  # another thread has just made room
+            return 0
+
     def full(descriptor: int, data: bytes) -> None:
         folder = Path(os.readlink(f"/proc/self/fd/{descriptor}")).parent
         with lock:
             files = [*folder.glob(f"*{caches.ENTRY}")]
-            if sum(file.stat().st_size for file in files) + len(data) > num_bytes:
+            if sum(map(size, files)) + len(data) > num_bytes:
                 os.write(descriptor, data[: len(data) // 2])
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         put(descriptor, data)

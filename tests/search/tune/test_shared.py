@@ -20,11 +20,12 @@ from optuna.trial import TrialState
 
 from cluster.run import Run
 from datasets.refusal import Refusal
-from search.tune import samplers, schedulers, shared
+from search.tune import samplers, schedulers, shared, storage
 from search.tune.folder import Folder, identity
 from search.tune.records import Asked, Records
 from search.tune.storage import database, is_database
 from tests.commands import cli
+from tests.search.tune.postgresql import Server
 from trainers.recipe import Recipe
 from trainers.searching import Objective
 from trainers.space import Space
@@ -47,11 +48,6 @@ def opened(url: str, owner: str) -> Records:
         tree={},
         owner=owner,
     )
-
-
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/search.db"
 
 
 def test_drivers_together_begin_no_trial_too_many_and_none_twice(url: str) -> None:
@@ -243,7 +239,7 @@ def trials_of(folder: Folder, url: str) -> list[optuna.trial.FrozenTrial]:
 
 
 def begun(url: str) -> bool:
-    studies = optuna.get_all_study_summaries(url) if Path(url[10:]).exists() else []
+    studies = database(url).get_all_studies()
     return any(shared.IDENTITY in study.user_attrs for study in studies)
 
 
@@ -301,3 +297,49 @@ def test_one_machine_dies_and_the_other_ends_the_search(
         points = [other.params for other in whole]
         assert trial.params in points, "a point was lost"
     assert "failed: nothing was heard" in first.log.read_text()
+
+
+def test_a_database_that_is_started_again_loses_nothing(
+    postgresql: Server, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = opened(postgresql.database("restarted"), "here")
+    records.allow(2)
+    asked = records.ask()
+    assert asked
+    postgresql.stop()
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            told = threads.submit(records.complete, asked.number, [0.5])
+            deadline = time.monotonic() + PATIENCE
+            while "waiting for the database" not in caplog.text:
+                assert time.monotonic() < deadline and not told.done()
+                time.sleep(0.01)
+        finally:
+            postgresql.start()
+        told.result(PATIENCE)
+    assert records.study.trials[0].state == TrialState.COMPLETE and records.ask()
+    postgresql.stop()
+    monkeypatch.setattr(storage, "PATIENCE_SECONDS", 0.0)
+    try:
+        with pytest.raises(Refusal) as silent, storage.answering(str(postgresql.url)):
+            records.report(1, 1, 0.5)
+    finally:
+        postgresql.start()
+    assert "refused" in str(silent.value) and "the same command goes on" in str(silent.value)
+
+
+def test_one_leads_while_it_lives(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shared, "BEAT_SECONDS", 0.2)
+    said: list[str] = []
+    first, second = opened(url, "first"), opened(url, "second")
+    shared.lead(first, said.append)
+    with shared.Presence(first, said.append):
+        shared.lead(first, said.append)  # started again
+        with pytest.raises(Refusal, match="another machine leads the search: first"):
+            shared.lead(second, said.append)
+    assert len(said) == 1
+    shared.lead(second, said.append)  # the first said good-bye
+    assert len(said) == 1
+    shared.Presence(second, said.append).beat()  # and is killed
+    shared.lead(first, said.append)
+    assert len(said) == 2 and first.study.user_attrs[shared.LEADER] == "first"

@@ -64,7 +64,7 @@ def added(records: Records, *sources: str) -> list[str]:
     search = Search(space={"lr": "uniform(0, 1)"}, warm=[*sources])
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)  # Optuna's, of a value that is out of its range
-        return [*warm.add(records, search)]
+        return [*warm.add(records, warm.studies(search))]
 
 
 @pytest.fixture
