@@ -116,6 +116,26 @@ def awaited(
     return min(most, found)
 
 
+def processes(
+    scale: Scale, parallel: int | None = None, gpus: float = 1.0
+) -> tuple[int, dict[str, float]]:
+    """(runs at a time, what is reserved for each) of runs that are driven in processes of Ray: trials, cells.
+
+    `parallel` is what a person said, `gpus` the share of a GPU that a run of one worker takes.
+    """
+    total = connected(1).cluster_resources()
+    kind, most = _kind(device_type(scale)), scale.group[1]
+    if most > 1:
+        fits = max(1, int(total.get(kind, 0)) // most)
+        # The group's own workers take the resources; its driver may have no core to itself.
+        return parallel or fits, {"memory": 64 * 2**20}
+    each = gpus if kind == "GPU" else 1.0
+    fits = max(1, int(total.get(kind, 0) / each))
+    if kind == "GPU":
+        return parallel or fits, {"GPU": each, "CPU": min(1.0, total.get("CPU", 1.0) / (2 * fits))}
+    return parallel or fits, {"CPU": 1.0}
+
+
 def share(num_workers: int, device: torch.device) -> dict[str, float]:
     """What one worker asks for."""
     cpus = connected(1).cluster_resources().get("CPU", 0.0)

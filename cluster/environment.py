@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import hashlib
 import os
 import platform
 import socket
@@ -24,6 +25,7 @@ def environment() -> dict[str, Any]:
     return {
         "commit": commit,
         "dirty": dirty,
+        "code": code(),
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},
         "platform": platform.platform(),
@@ -32,6 +34,17 @@ def environment() -> dict[str, Any]:
         "command": " ".join(sys.argv),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+@functools.cache
+def code() -> str:
+    """Eight hex digits of the files that decide what a run learns, whatever git knows of them."""
+    digest = hashlib.sha256()
+    for room in ("cluster", "datasets", "trainers"):
+        for file in sorted((ROOT / room).rglob("*.py")):
+            digest.update(str(file.relative_to(ROOT)).encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def commit_of_checkout() -> tuple[str, bool]:

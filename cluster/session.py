@@ -51,10 +51,11 @@ class Local:
 
 @dataclass
 class TrialProcess(Local):
-    """A process in which one trial of a search after the other is advanced, each a run of its own."""
+    """A process in which one run after another is driven by somebody else: trials of a search, cells of a study."""
 
     opens_test: bool = False
     dog: Watchdog | None = None
+    stopping: Callable[[], bool] = lambda: False
     _asked: float = 0.0
 
     def alive(self) -> None:
@@ -62,7 +63,9 @@ class TrialProcess(Local):
             self.dog.alive()
 
     def should_stop(self) -> bool:
-        """Wishes arrive through the run folder; it is looked into once a second."""
+        """Wishes of other processes arrive through the run folder; it is looked into once a second."""
+        if self.stopping():
+            return True
         if time.monotonic() - self._asked < LOOK_SECONDS:
             return False
         self._asked = time.monotonic()

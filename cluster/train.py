@@ -113,13 +113,18 @@ def _free(url: str) -> str:
     return found
 
 
+def in_a_job() -> bool:
+    """Whether `ray job submit` started this process, on a head that may have nothing to spare."""
+    return IN_A_JOB in os.environ
+
+
 def choose_place(recipe: Recipe) -> Place:
     """This process, or Ray workers: where the recipe asks for more than one (by `auto`, on several GPUs), and in a job.
 
     A job's own process is on the head, which may have no GPU and no core to spare.
     """
     scale = recipe.scale
-    elsewhere = IN_A_JOB in os.environ or os.environ.get("MANTA_PLACE") == "ray"
+    elsewhere = in_a_job() or os.environ.get("MANTA_PLACE") == "ray"
     if scale.workers == "auto":
         gpus = 0 if scale.device in ("cpu", "mps") else capacity.num_gpus()
         if gpus > 1 or (gpus and elsewhere):

@@ -1,11 +1,14 @@
-"""A trial of a search: an ordinary run, advanced from one evaluation to the next, which never opens the test split."""
+"""A run that another one drives, from one evaluation to the next: a trial of a search, or a cell of a study.
+
+A trial never opens the test split.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -40,12 +43,22 @@ class Judged(NamedTuple):
 class Trial:
     """A run at `folder`, begun or gone on with; `advance` until it gives None, then `close`.
 
-    One that has a `parent` begins at that run's newest checkpoint.
+    One that has a `parent` begins at that run's newest checkpoint. With `opens_test` it is scored on the test split at
+    its end. `stopping` is asked beside the run folder whether to save and end.
     """
 
-    def __init__(self, recipe: Recipe, folder: str, parent: str | None = None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: str,
+        parent: str | None = None,
+        *,
+        opens_test: bool = False,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Raises Refusal where the recipe cannot be run."""
         self.recipe, self.folder, self.parent = opening.resolved(recipe), folder, parent
+        self.opens_test, self.stopping = opens_test, stopping
         self.steps = 0  # of the whole run
         self.earlier: tuple[float, ...] = ()  # kept scores of evaluations before this start
         self.lock = _locked(folder)
@@ -101,8 +114,72 @@ class Trial:
         if latest := checkpoint.latest(folder):
             self.earlier = tuple(score for *_, score in checkpoint.read_state(latest).scores)
         if place.ray:
-            return _of_a_group(recipe, folder, place, self.lock, len(self.earlier))
-        return _alone(recipe, folder, len(self.earlier))
+            return self._of_a_group(recipe, place, len(self.earlier))
+        return self._alone(recipe, len(self.earlier))
+
+    def _alone(self, recipe: Recipe, judged: int) -> Generator[Judged, bool | None, None]:
+        """The run in this process."""
+        folder, patience = self.folder, recipe.scale.hang_seconds
+        dog = Watchdog(folder, 0, patience) if patience else None
+        session = TrialProcess(
+            choose_device(recipe.scale),
+            folder,
+            opens_test=self.opens_test,
+            dog=dog,
+            stopping=self.stopping,
+        )
+        reports: Reports = fit(recipe, session)
+        try:
+            for report in reports:
+                session.alive()
+                if report.scores and summary.read(folder)["status"] == "running":
+                    judged += 1
+                    if (yield Judged(judged, report.step, report.scores)):
+                        reports.send("stop")
+                        return
+        finally:
+            reports.close()
+            session.close()
+
+    def _of_a_group(
+        self, recipe: Recipe, place: Place, judged: int
+    ) -> Generator[Judged, bool | None, None]:
+        """The run on Ray workers, driven by a thread of this process."""
+        told, signals, failure = _Told(), list[int](), list[BaseException]()
+
+        def drive() -> None:
+            try:
+                workers.train(
+                    recipe,
+                    self.folder,
+                    place.fewest,
+                    place.workers,
+                    lock=self.lock,
+                    bar=told,
+                    signals=signals,
+                    opens_test=self.opens_test,
+                )
+            except BaseException as error:  # noqa: BLE001  raised again by the one who waits
+                failure.append(error)
+            finally:
+                told.rows.put(None)
+
+        thread = threading.Thread(target=drive, name="trial", daemon=True)
+        thread.start()
+        seen = -1
+        try:
+            while row := told.rows.get():
+                if row["step"] <= seen:
+                    continue  # done again after a restart
+                seen, judged = int(row["step"]), judged + 1
+                scores = {key: value for key, value in row.items() if key.startswith("val/")}
+                yield Judged(judged, seen, scores)
+        finally:
+            if thread.is_alive():
+                signals.append(0)  # as a person would: save and end
+                thread.join()
+        if failure:
+            raise failure[0]
 
 
 def _nothing() -> Generator[Judged, bool | None, None]:
@@ -110,7 +187,7 @@ def _nothing() -> Generator[Judged, bool | None, None]:
 
 
 def _place(recipe: Recipe) -> Place:
-    """A run of one worker is this process's own, in a job too: its search has reserved what it needs."""
+    """A run of one worker is this process's own, in a job too: who drives it has reserved what it needs."""
     if recipe.scale.group[1] == 1:
         return Place(1, 1, choose_device(recipe.scale), ray=False)
     return choose_place(recipe)
@@ -128,25 +205,6 @@ def _locked(folder: str) -> Lock:
             time.sleep(POLL_SECONDS)
 
 
-def _alone(recipe: Recipe, folder: str, judged: int) -> Generator[Judged, bool | None, None]:
-    """The run in this process."""
-    patience = recipe.scale.hang_seconds
-    dog = Watchdog(folder, 0, patience) if patience else None
-    session = TrialProcess(choose_device(recipe.scale), folder, dog=dog)
-    reports: Reports = fit(recipe, session)
-    try:
-        for report in reports:
-            session.alive()
-            if report.scores and summary.read(folder)["status"] == "running":
-                judged += 1
-                if (yield Judged(judged, report.step, report.scores)):
-                    reports.send("stop")
-                    return
-    finally:
-        reports.close()
-        session.close()
-
-
 class _Told(Bar):
     """What a group writes, as evaluations."""
 
@@ -161,47 +219,6 @@ class _Told(Bar):
 
     def say(self, text: str) -> None:
         """The run's events tell it."""
-
-
-def _of_a_group(
-    recipe: Recipe, folder: str, place: Place, lock: Lock, judged: int
-) -> Generator[Judged, bool | None, None]:
-    """The run on Ray workers, driven by a thread of this process."""
-    told, signals, failure = _Told(), list[int](), list[BaseException]()
-
-    def drive() -> None:
-        try:
-            workers.train(
-                recipe,
-                folder,
-                place.fewest,
-                place.workers,
-                lock=lock,
-                bar=told,
-                signals=signals,
-                opens_test=False,
-            )
-        except BaseException as error:  # noqa: BLE001  raised again by the one who waits
-            failure.append(error)
-        finally:
-            told.rows.put(None)
-
-    thread = threading.Thread(target=drive, name="trial", daemon=True)
-    thread.start()
-    seen = -1
-    try:
-        while row := told.rows.get():
-            if row["step"] <= seen:
-                continue  # done again after a restart
-            seen, judged = int(row["step"]), judged + 1
-            scores = {key: value for key, value in row.items() if key.startswith("val/")}
-            yield Judged(judged, seen, scores)
-    finally:
-        if thread.is_alive():
-            signals.append(0)  # as a person would: save and end
-            thread.join()
-    if failure:
-        raise failure[0]
 
 
 def failed(folder: str, error: BaseException, *, ours: bool) -> str:

@@ -172,6 +172,14 @@ def heading(name: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def named(metric: str) -> str:
+    """test/macro_f1 -> 'test macro F1': a score within a sentence."""
+    split, _, name = metric.rpartition("/")
+    where = {"val": "validation ", "test": "test "}.get(split, "")
+    said = heading(name)
+    return f"{where}{said if said.isupper() else said[:1].lower() + said[1:]}"
+
+
 def confusion(table: pd.DataFrame) -> pd.DataFrame | None:
     """A square table of counts with classes as its index, or None where it is something else."""
     body = table

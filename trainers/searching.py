@@ -22,6 +22,11 @@ _FIXED = re.compile(
     r"^(data\.(batch|source|url|mixture)|seed|scale|keep|evals)\b|^model(\.name)?$"
     r"|^phases\.\d+\.(epochs|steps|train|init|data)\b|^phases\.\d+\.task(\.name)?$"
 )
+# How a run is named, judged and carried out: equal for all trials, or they could not be compared, or found room for.
+_NOT_LEARNT = re.compile(
+    r"^(name|rows|log|evals|search|scale\.(workers|placement|wait_seconds|device|threads|readers|hang_seconds)"
+    r"|keep\.(metric|mode|last|best|every_steps|every_seconds))\b"
+)
 Share = Annotated[float, Field(gt=0, le=1)]
 
 
@@ -105,12 +110,12 @@ def check(recipe: Recipe) -> None:
         raise Refusal("no objective is a score", path="search.objectives", remedy="add a val/ one")
     space = Space.parse(search.space)
     for path in (*space.constants, *(dimension.path for dimension in space.dimensions)):
-        if path.partition(".")[0] == "search":
+        if _NOT_LEARNT.search(path):
             raise Refusal(
-                "a search does not search itself",
+                "is no part of what is learnt: it would only bring trials of other kinds together",
                 path=f"search.space.{path}",
                 value=path,
-                remedy="name what a run of the recipe has",
+                remedy="leave it out, and say it for all trials",
             )
     try:
         base = base.override(dict(space.constants))
@@ -122,6 +127,13 @@ def check(recipe: Recipe) -> None:
             remedy=refusal.remedy,
         ) from None
     _check_space(base, space)
+    if len(goals) > 1 and search.scheduler.name not in ("none", "pbt"):
+        raise Refusal(
+            "ends trials early by one score, and there are several objectives",
+            path="search.scheduler",
+            value=search.scheduler.name,
+            remedy="leave the scheduler out, or say search.metric",
+        )
     if search.scheduler.name == "pbt":
         _check_population(recipe, search, space)
     for index, point in enumerate(search.first):
@@ -235,7 +247,7 @@ def _check_values(
                 f"{where}{refusal.error}",
                 path=f"search.space.{dimension.path}",
                 value=refusal.value,
-                remedy=remedy or refusal.remedy,
+                remedy=remedy if remedy and "unknown key" in refusal.error else refusal.remedy,
             ) from None
 
 

@@ -256,6 +256,9 @@ def scaled(step: Step, rows: int, total: int, world: int) -> Tensor:
     Plain DDP takes every rank for equal and errs on uneven ones. `rows` are this rank's (0 when it only keeps step),
     `total` the global batch's.
     """
+    if step.summed:
+        assert step.weight is None, "a sum has no denominator"
+        return step.loss * (rows * world)
     if step.weight is None:
         return step.loss if rows * world == total else step.loss * (rows * world / total)
     weight = step.weight if rows else torch.zeros_like(step.weight)

@@ -20,7 +20,8 @@ class Step(NamedTuple):
 
     `loss` is the mean over this rank's samples, `weight` its denominator where that is not the number of samples
     (class weights), `logs` further means over the same samples, to be written down. `samples` gives what is known of each
-    sample, `loss` and `correct` (B,), to whoever keeps a ledger.
+    sample, `loss` and `correct` (B,), to whoever keeps a ledger. With `summed` the sum over the samples of the global
+    batch is spent in place of the mean, so that gradients grow with the batch; what is written down stays the mean.
     """
 
     loss: Tensor
@@ -28,12 +29,17 @@ class Step(NamedTuple):
     weight: Tensor | None = None
     logs: Mapping[str, Tensor] = MappingProxyType({})
     samples: Callable[[], Mapping[str, Tensor]] | None = None
+    summed: bool = False
 
 
 class Task(nn.Module):
     """Owns the networks of one objective. Never calls backward, step or .to(device), never asks its rank."""
 
     couples_samples = False  # a loss over pairs cannot be accumulated over micro-batches
+
+    def steepness(self, batch: int, num_outputs: int) -> float:
+        """How much steeper the loss is than a mean over samples and outputs: what a learning rate is to be divided by."""
+        return 1.0
 
     def networks(self) -> dict[str, nn.Module]:
         """Which network each named optimizer of the phase drives."""

@@ -148,6 +148,13 @@ def _wish(path: str, wish: str, out: str | None) -> None:
 
     folder = Folder.open(path)
     status = folder.state.get("status")
+    if status == "finished":
+        raise Refusal(
+            "the search is finished",
+            path=folder.url,
+            value=status,
+            remedy=f"`python launch.py search {folder.url} search.trials=...` goes on with more trials",
+        )
     if status not in ("running", "paused") or not held(folder.url):
         raise Refusal(
             f"the search is {status}, nobody drives it"

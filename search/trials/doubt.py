@@ -89,8 +89,8 @@ def of(found: Found) -> Doubt:
     return Doubt(runner_up, alike, len(versus), optimism(hits) if alone else None)
 
 
-def right(runs: Mapping[int, Run]) -> pd.DataFrame | None:
-    """Validation row x trial: whether it was predicted right; trials that kept no predictions are left out."""
+def right(runs: Mapping[int, Run], split: str = "val") -> pd.DataFrame | None:
+    """Row of the split x run: whether it was predicted right; runs that kept no predictions are left out."""
     import pandas as pd
 
     columns = {}
@@ -102,8 +102,8 @@ def right(runs: Mapping[int, Run]) -> pd.DataFrame | None:
             table = pd.read_parquet(
                 io.BytesIO(store.read_bytes(url)), columns=["split", "id", "label", "prediction"]
             )
-            val = table[table["split"] == "val"].drop_duplicates("id").set_index("id")
-            hits = val["label"] == val["prediction"]
+            rows = table[table["split"] == split].drop_duplicates("id").set_index("id")
+            hits = rows["label"] == rows["prediction"]
         except (Refusal, OSError, ValueError, KeyError):
             continue  # one damaged folder hides no other
         if len(hits):

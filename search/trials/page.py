@@ -45,7 +45,10 @@ def context(search: Found) -> dict[str, Any]:
         "tiles": words.tiles(search, doubts),
         "notes": _notes(search),
         "went": _drawn(pictures.of_course(search)),
-        "parallel": _picture("Every finished trial a line; the best in red", across)
+        "parallel": _picture(
+            "Every finished trial a line; the best in orange, below the axis where a trial has no such setting",
+            across,
+        )
         if across
         else None,
         "mattered": _drawn(mattered),

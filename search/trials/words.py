@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets.page import Tile
 from search import numbers
-from search.sheets import heading
+from search.sheets import named
 from search.trials import doubt
 from search.trials.doubt import Doubt
 from search.trials.found import Found
@@ -39,13 +39,14 @@ def sentences(found: Found, doubts: Doubt) -> list[str]:
     """What one would say aloud, each a sentence."""
     complete = found.complete
     if not len(complete):
-        return [f"No trial has run to its end yet: {_counted(found)}."]
+        yet = "" if found.state.get("status") == "finished" else " yet"
+        return [f"No trial has run to its end{yet}: {_counted(found)}."]
     if len(found.goals) > 1:
         return [*_of_several(found), *_retrained(found)]
     metric = found.goals[0].metric
     best = int(complete.index[0])
     score = numbers.score(metric, float(complete[metric].iloc[0]))
-    said = [f"Trial {best:04d} is the best: {_named(metric)} {score} ({_counted(found)})."]
+    said = [f"Trial {best:04d} is the best: {named(metric)} {score} ({_counted(found)})."]
     return [*said, *_runner_up(found, doubts), *_optimism(doubts), *_retrained(found)]
 
 
@@ -66,11 +67,11 @@ def tiles(found: Found, doubts: Doubt) -> list[Tile]:
         if told.get("sd") is not None:
             spread = f"± {_points(test, told['sd'])} over {told['n']} seeds"
         score = numbers.score(test, told["mean"])
-        listed.append(Tile(f"Winner, {_named(test)}", score, spread, "main"))
+        listed.append(Tile(f"Winner, {named(test)}", score, spread, "main"))
     if len(found.complete):
         score = numbers.score(metric, float(found.complete[metric].iloc[0]))
         runs = f"mean of {_seeds(found)} runs" if _seeds(found) > 1 else "one run"
-        listed.append(Tile(f"Best {_named(metric)}", score, runs))
+        listed.append(Tile(f"Best {named(metric)}", score, runs))
     if doubts.optimism:
         whole = doubts.optimism
         interval = f"95 %: {100 * whole.low:.1f} to {numbers.percent(whole.high)}"
@@ -171,7 +172,8 @@ def _optimism(doubts: Doubt) -> list[str]:
     if doubts.optimism is None:
         return []
     found = doubts.optimism
-    points = f"{100 * found.gain:.1f}"
+    # Of the two as they are printed, or the sentence would not add up.
+    points = f"{round(100 * found.score, 1) - round(100 * found.corrected, 1):.1f}"
     looks = f"looks better than it is, here by about {points} points"
     if float(points) <= 0:
         looks = "may look better than it is, though nothing of that shows here"
@@ -191,7 +193,7 @@ def _retrained(found: Found) -> list[str]:
     if not told:
         return []
     seeds = int(told[0][1]["n"])
-    said = " and ".join(f"{_named(name)} {_mean(name, each)}" for name, each in told)
+    said = " and ".join(f"{named(name)} {_mean(name, each)}" for name, each in told)
     many = f"over {seeds} new seeds" if seeds > 1 else "with one new seed"
     who = "it" if len(metrics) == 1 else f"trial {int(found.complete.index[0]):04d}"
     opened = any(name.startswith("test/") for name, _ in told)
@@ -201,7 +203,7 @@ def _retrained(found: Found) -> list[str]:
 
 def _of_several(found: Found) -> list[str]:
     front = found.front
-    names = " and ".join(_named(goal.metric) for goal in found.goals)
+    names = " and ".join(named(goal.metric) for goal in found.goals)
     listed = ", ".join(f"{number:04d}" for number in front[:8])
     more = f" and {len(front) - 8} more" if len(front) > 8 else ""
     are = "is" if len(front) == 1 else "are"
@@ -222,10 +224,3 @@ def _points(metric: str, value: float) -> str:
     if numbers.is_fraction(metric):
         return f"{100 * value:.1f} points"
     return numbers.number(value) if math.isfinite(value) else "n/a"
-
-
-def _named(metric: str) -> str:
-    split, _, name = metric.rpartition("/")
-    where = {"val": "validation ", "test": "test "}.get(split, "")
-    said = heading(name)
-    return f"{where}{said if said.isupper() else said[:1].lower() + said[1:]}"

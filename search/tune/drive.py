@@ -76,6 +76,8 @@ def search(
     points = _points(seeks, space)
     url = storage.url_of(seeks.storage)
     database = storage.database(url) if url else None
+    if join:
+        _database(database)
     folder.check_part(join)
     others = [] if join else warm.studies(seeks)
     if join:

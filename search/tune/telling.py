@@ -42,7 +42,9 @@ class Teller:
             return ""
         sign = 1 if self.goals[0].mode == "max" else -1
         value = trial.values[0]
-        if value == value and (self.best is None or sign * value > sign * self.best[1]):
+        # Of equal ones the first, as the winner is chosen.
+        former = (sign * self.best[1], -self.best[0]) if self.best else None
+        if value == value and (former is None or (sign * value, -trial.number) > former):
             self.best = (trial.number, value)
         return f" (best {self.best[1]:.4g}, trial {self.best[0]:04d})" if self.best else ""
 

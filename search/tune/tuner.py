@@ -248,7 +248,10 @@ def run(desk: Desk, recipe: Recipe, *, wish: Callable[[], str | None]) -> None:
     from search.tune.adapters import Proposer, Umpire
     from search.tune.trainable import Trainable
 
-    parallel, resources = share(recipe)
+    assert recipe.search
+    parallel, resources = capacity.processes(
+        recipe.scale, recipe.search.parallel, recipe.search.gpus
+    )
     with tempfile.TemporaryDirectory(prefix="manta-tune-", ignore_cleanup_errors=True) as own:
         tuner = tune.Tuner(
             tune.with_resources(Trainable, resources),
@@ -274,26 +277,6 @@ def run(desk: Desk, recipe: Recipe, *, wish: Callable[[], str | None]) -> None:
         with _watched(desk, wish):
             tuner.fit()
     desk.close()
-
-
-def share(recipe: Recipe) -> tuple[int, dict[str, float]]:
-    """(trials at a time, what Tune reserves for each)."""
-    assert recipe.search
-    ray = connected(1)
-    total = ray.cluster_resources()
-    scale, device = recipe.scale, capacity.device_type(recipe.scale)
-    most = scale.group[1]
-    kind = "GPU" if device.type == "cuda" else "CPU"
-    if most > 1:
-        fits = max(1, int(total.get(kind, 0)) // most)
-        # The group's own workers take the resources; its driver may have no core to itself.
-        return recipe.search.parallel or fits, {"memory": 64 * 2**20}
-    each = recipe.search.gpus if kind == "GPU" else 1.0
-    fits = max(1, int(total.get(kind, 0) / each))
-    parallel = recipe.search.parallel or fits
-    if kind == "GPU":
-        return parallel, {"GPU": each, "CPU": min(1.0, total.get("CPU", 1.0) / (2 * fits))}
-    return parallel, {"CPU": 1.0}
 
 
 @contextmanager

@@ -121,6 +121,7 @@ class Pairs(Task):
         return [
             Step(self.one(x).square().mean()),
             Step((error * weight).sum() / weight.sum(), weight=weight.sum()),
+            Step(1e-2 * self.two(x).pow(4).mean(), summed=True),
         ]
 
 
@@ -386,8 +387,9 @@ def test_a_norm_of_an_unknown_kind_is_refused() -> None:
 
 def test_gradients_of_uneven_ranks_are_those_of_the_whole_batch(ranks: list[Found]) -> None:
     task = Pairs()
-    for step in task.losses(drawn(sum(CUTS[len(ranks)]), 3)):
-        step.loss.backward()
+    rows = sum(CUTS[len(ranks)])
+    for step in task.losses(drawn(rows, 3)):
+        scaled(step, rows, rows, 1).backward()
     for found in each(ranks, "gradients"):
         assert (found["wrapped"], found["plain"]) == (["one", "two"], "Linear")
         for mine, parameter in zip(found["grads"], task.parameters(), strict=True):
@@ -396,8 +398,9 @@ def test_gradients_of_uneven_ranks_are_those_of_the_whole_batch(ranks: list[Foun
 
 def test_a_rank_that_only_keeps_step_adds_nothing(ranks: list[Found]) -> None:
     task = Pairs()
-    for step in task.losses(torch.cat([drawn(4, 3, seed=rank) for rank in range(len(ranks) - 1)])):
-        step.loss.backward()
+    x = torch.cat([drawn(4, 3, seed=rank) for rank in range(len(ranks) - 1)])
+    for step in task.losses(x):
+        scaled(step, len(x), len(x), 1).backward()
     for found in each(ranks, "keeping_step"):
         for mine, parameter in zip(found["grads"], task.parameters(), strict=True):
             torch.testing.assert_close(mine, parameter.grad, rtol=1e-5, atol=1e-6)

@@ -116,6 +116,10 @@ def test_a_condition_may_ask_the_recipe_or_a_constant(digits: Recipe) -> None:
         ({"data.batch": "choice(32, 64) if model.name == mynet"}, "'model.name' is small_cnn"),
         ({LR: f"uniform(0, 1) if {NAME} == lars", NAME: "choice(sgd, adam)"}, "is sgd, adam"),
         ({"phases.0.epochs": "uniform(1, 3)"}, "valid integer"),
+        ({"scale.workers": "choice(1, 2)"}, "no part of what is learnt"),
+        ({"keep.metric": "choice(val/accuracy, val/loss)"}, "no part of what is learnt"),
+        ({"name": "choice(a, b)"}, "no part of what is learnt"),
+        ({"search.trials": "randint(1, 5)"}, "no part of what is learnt"),
     ],
 )
 def test_what_no_trial_could_draw_is_refused(
@@ -232,3 +236,10 @@ def test_a_run_does_not_look_at_its_search(digits: Recipe) -> None:
     assert searching(digits, {LR: "uniform(0, 1)"}).identity("digest") == digits.override(
         "search=null"
     ).identity("digest")
+
+
+def test_several_goals_have_nobody_who_ends_trials_early(digits: Recipe) -> None:
+    goals = [{"metric": "val/accuracy"}, {"metric": "parameters", "mode": "min"}]
+    tree = {"space": {LR: "loguniform(1e-3, 1)"}, "objectives": goals, "scheduler": "asha"}
+    with pytest.raises(Refusal, match="several objectives"):
+        digits.override({"search": tree})

@@ -44,7 +44,7 @@ def gan() -> tuple[nn.Module, dict[str, Tensor]]:
     return network, {"image": pictures}
 
 
-FEW = {"classify": classify, "regress": regress, "gan": gan}
+FEW = {"classify": classify, "regress": regress, "gan": gan, "squared_error": classify}
 
 
 def made(name: str, **arguments: Any) -> tuple[Task, Batch]:

@@ -1,0 +1,208 @@
+"""From a study file to its arms and cells: every combination of arms, factors and recipes, each with every seed."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import store
+from datasets.refusal import Refusal, nearest
+from search.studies.study import Changes, Study
+from trainers.recipe import Recipe
+from trainers.rooms import ROOT
+
+BEFORE = "before."
+_APART = 1_000_003  # between the seeds of arms that are not paired
+
+
+@dataclass(frozen=True)
+class Level:
+    """One value of a factor: what it is called, what it changes."""
+
+    label: str
+    value: Any
+    changes: Changes
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the things that are compared; `recipe` is that of its runs but for their seeds."""
+
+    label: str
+    values: Mapping[str, Any]  # of each factor
+    changes: Changes
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study. Its recipe names a run that has to be before it as `before.NAME`."""
+
+    arm: str
+    seed: int
+    recipe: Recipe
+
+    def after(self, urls: Mapping[str, str]) -> Recipe:
+        """The recipe with the folders of the runs that were before it."""
+        changes = {
+            f"phases.{index}.init": urls[phase.init.removeprefix(BEFORE)]
+            for index, phase in enumerate(self.recipe.phases)
+            if phase.init and phase.init.startswith(BEFORE)
+        }
+        return self.recipe.override(changes) if changes else self.recipe
+
+
+def arms(study: Study) -> list[Arm]:
+    """Every combination, in the order of the file. Raises Refusal, with the arm, where a recipe does not take one."""
+    factors = factors_of(study)
+    found: list[Arm] = []
+    for levels in itertools.product(*factors.values()):
+        changes: Changes = {}
+        for level in levels:
+            changes |= level.changes
+        label = ", ".join(level.label for level in levels)
+        values = dict(zip(factors, (level.value for level in levels), strict=True))
+        path = study.sized.recipe or _recipe_of(study, values)
+        try:
+            recipe = _base(path, study).override(changes)
+        except Refusal as refusal:
+            raise _in_arm(label, refusal) from None
+        _check_before(study, label, recipe)
+        if label in [arm.label for arm in found]:
+            raise Refusal(
+                f"two arms are called '{label}'",
+                path="arms",
+                value=label,
+                remedy="name the values of the factor: {label: {dotted.path: value}}",
+            )
+        found.append(Arm(label, values, changes, recipe))
+    _check_names(study, [arm.label for arm in found])
+    return found
+
+
+def cells(study: Study, listed: list[Arm]) -> list[Cell]:
+    """Seed by seed, so that all arms have a run before one has two."""
+    return [
+        Cell(
+            arm.label, seed, seeded(study, arm.recipe, seed if study.paired else seed + _APART * n)
+        )
+        for seed in study.run_seeds
+        for n, arm in enumerate(listed)
+    ]
+
+
+def seeded(study: Study, recipe: Recipe, seed: int) -> Recipe:
+    """The recipe of one run."""
+    return recipe.override({"seed": seed, **dict.fromkeys(study.seeded, seed)})
+
+
+def before(study: Study) -> Iterator[tuple[str, int | None, Recipe]]:
+    """(name, the seed of whose cells it is before, recipe) of the runs that others start from; None: of all."""
+    for name, said in study.before.items():
+        base = _loaded(said.recipe, f"before.{name}.recipe").override({"search": None}, said.set)
+        if said.seed is not None:
+            yield name, None, base.override({"seed": said.seed})
+            continue
+        for seed in study.run_seeds:
+            yield name, seed, seeded(study, base, seed)
+
+
+def factors_of(study: Study) -> dict[str, list[Level]]:
+    """Name -> levels: recipes, arms, then the factors."""
+    found: dict[str, list[Level]] = {}
+    if isinstance(study.recipe, dict):
+        found["recipe"] = [Level(label, label, {}) for label in study.recipe]
+    if study.arms:
+        found["arm"] = [Level(label, label, dict(said)) for label, said in study.arms.items()]
+    for name, said in study.factors.items():
+        if isinstance(said, dict):
+            levels = [Level(label, label, dict(changes)) for label, changes in said.items()]
+        else:
+            short = short_name(name)
+            levels = [Level(f"{short} {_text(value)}", value, {name: value}) for value in said]
+        found[name] = levels
+    return found
+
+
+def paths_of(study: Study, factor: str) -> list[str]:
+    """The dotted paths that a factor of `factors_of` changes."""
+    levels = factors_of(study)[factor]
+    return list(dict.fromkeys(path for level in levels for path in level.changes))
+
+
+def short_name(path: str) -> str:
+    """`lr` of phases.0.optim.main.lr; of a part's name the part: `optim.name`."""
+    *rest, last = path.split(".")
+    if last == "name" and rest:
+        return rest[-2] if rest[-1] == "main" and len(rest) > 1 else rest[-1]
+    return last
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Mapping):
+        name = value.get("name")
+        rest = [f"{key}={_text(item)}" for key, item in value.items() if key != "name"]
+        return " ".join([*([str(name)] if name else []), *rest])
+    return str(value)
+
+
+def _recipe_of(study: Study, values: Mapping[str, Any]) -> str:
+    return study.recipe if isinstance(study.recipe, str) else study.recipe[values["recipe"]]
+
+
+def _base(path: str, study: Study) -> Recipe:
+    # A search or a rows list is of the recipe itself, not of what is compared.
+    found = _loaded(path, "recipe").override({"search": None})
+    return found.override(study.set).override(study.sized.set)
+
+
+def _loaded(path: str, place: str) -> Recipe:
+    """A recipe by its path from here, or from the checkout."""
+    at = path
+    if not store.is_remote(path) and not store.exists(path):
+        at = str(Path(ROOT, path))
+    if not store.exists(at):
+        raise Refusal(
+            "no such recipe", path=place, value=path, remedy="`python launch.py list recipes`"
+        )
+    return Recipe.load(at)
+
+
+def _in_arm(label: str, refusal: Refusal) -> Refusal:
+    return Refusal(
+        f"arm '{label}': {refusal.error}",
+        path=refusal.path,
+        value=refusal.value,
+        remedy=refusal.remedy,
+    )
+
+
+def _check_before(study: Study, label: str, recipe: Recipe) -> None:
+    for index, phase in enumerate(recipe.phases):
+        name = (phase.init or "").removeprefix(BEFORE)
+        if phase.init and phase.init.startswith(BEFORE) and name not in study.before:
+            raise Refusal(
+                f"arm '{label}' starts from '{name}', which is not in `before`",
+                path=f"phases.{index}.init",
+                value=phase.init,
+                remedy=nearest(name, study.before, "add it to before: {name: {recipe: ...}}"),
+            )
+
+
+def _check_names(study: Study, known: list[str]) -> None:
+    said = {"baseline": [study.baseline], "claims": []}
+    said["claims"] = [name for claim in study.claims for name in (claim.arm, claim.over)]
+    for place, names in said.items():
+        for name in names:
+            if name is not None and name not in known:
+                raise Refusal(
+                    f"there is no arm '{name}'",
+                    path=place,
+                    value=name,
+                    remedy=nearest(name, known),
+                )

@@ -1,0 +1,341 @@
+"""A study from its file to its table: guarded, its cells run where there is room, those that are there already taken as they are."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from cluster import opening
+from cluster.environment import code
+from cluster.lock import Lock
+from cluster.pool import Pool, Served, Wanted
+from cluster.run import Run
+from cluster.session import stopping_on_signals
+from cluster.train import run_folder
+from datasets import progress, store
+from datasets.refusal import Refusal, nearest
+from datasets.shards import Dataset
+from search.studies import arms as arms_of
+from search.studies import guards
+from search.studies.arms import Arm, Cell
+from search.studies.folder import STUDY, Entry, Folder
+from search.studies.study import Study
+from trainers import feed
+from trainers.recipe import Recipe
+
+_OLD = "old-"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be run, and what has to be said beside its table."""
+
+    study: Study
+    arms: list[Arm]
+    datasets: Mapping[str, Dataset]
+    confounds: list[guards.Confound]  # that are allowed
+    notes: list[str]
+
+
+def plan(study: Study, *, quiet: bool = True) -> Plan:
+    """Everything that can be known beforehand. Raises Refusal for whatever would spoil the table."""
+    listed = arms_of.arms(study)
+    guards.check_names(study, listed)
+    shown = progress.silent if quiet else progress.shown
+    datasets = guards.datasets_of(listed, shown=shown)
+    notes = guards.check_data(study, listed, datasets)
+    found = guards.confounds(study, listed, datasets)
+    guards.refuse(study, found)
+    return Plan(study, listed, datasets, found, notes)
+
+
+def run(
+    study: Study,
+    *,
+    out: str | None,
+    quiet: bool = True,
+    only: Sequence[str] = (),
+    more_seeds: int = 0,
+    rerun_stale: bool = False,
+) -> Folder:
+    """Run what is missing of a study; the same call goes on after any end. `only` are arms, by name."""
+    folder = Folder.of(study, out)
+    study = _with_more(study, folder, more_seeds)
+    made = plan(study, quiet=quiet)
+    known = [arm.label for arm in made.arms]
+    for name in only:
+        if name not in known:
+            raise Refusal(
+                f"there is no arm '{name}'", path="--only", value=name, remedy=nearest(name, known)
+            )
+    runs = Folder.runs_of(out)
+    cells = arms_of.cells(study, made.arms)
+    digests = {label: data.manifest.digest for label, data in made.datasets.items()}
+    if not study.before:
+        guards.distinct([(c.arm, opening.resolved(c.recipe), digests[c.arm]) for c in cells])
+    _same_data(folder, digests, rerun_stale)
+    with Lock(folder.url):
+        _written(folder, made)
+        driver = _Driver(made, folder, runs, cells, digests, quiet)
+        driver.run(only, rerun_stale)
+    return folder
+
+
+def _with_more(study: Study, folder: Folder, more: int) -> Study:
+    """Seeds that were asked for in an earlier call stay."""
+    extra = [seed for seed in folder.state.get("more_seeds", []) if seed not in study.run_seeds]
+    seeds = [*study.run_seeds, *extra]
+    first = max(seeds) + 1
+    new = [*range(first, first + more)]
+    if new:
+        folder.amend(more_seeds=[*extra, *new])
+    sized = study.scales.get(study.scale or "")
+    if sized and sized.seeds:
+        scales = {
+            **study.scales,
+            str(study.scale): sized.model_copy(update={"seeds": [*seeds, *new]}),
+        }
+        return study.model_copy(update={"scales": scales})
+    return study.model_copy(update={"seeds": [*seeds, *new]})
+
+
+def _same_data(folder: Folder, digests: Mapping[str, str], anew: bool) -> None:
+    for entry in folder.entries:
+        now = digests.get(entry.arm)
+        if entry.status == "finished" and now and entry.digest != now and not anew:
+            raise Refusal(
+                f"the data of arm '{entry.arm}' have changed since its runs "
+                f"({entry.digest[:8]} then, {now[:8]} now)",
+                path=folder.url,
+                value=now,
+                remedy="bring the old data back, give the study another name, "
+                "or run all of it anew with --rerun-stale",
+            )
+
+
+def _written(folder: Folder, made: Plan) -> None:
+    tree = made.study.model_dump(mode="json", exclude_unset=True)
+    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100)
+    store.write_bytes(store.join(folder.url, STUDY), text.encode())
+    folder.amend(
+        status="running",
+        error=None,
+        arms={arm.label: dict(arm.values) for arm in made.arms},
+        confounds=[str(each) for each in made.confounds] or None,
+        notes=made.notes or None,
+        classes=max(len(data.manifest.classes) for data in made.datasets.values()),
+    )
+
+
+class _Driver:
+    """A study at work in its folder."""
+
+    def __init__(
+        self,
+        made: Plan,
+        folder: Folder,
+        runs: str,
+        cells: Sequence[Cell],
+        digests: Mapping[str, str],
+        quiet: bool,
+    ) -> None:
+        self.made, self.folder, self.runs, self.quiet = made, folder, runs, quiet
+        self.cells, self.digests = cells, digests
+        self.signals: list[int] = []
+        self.begun, self.spent = time.monotonic(), float(folder.state.get("seconds", 0.0))
+        self.entries: dict[tuple[str, int], Entry] = {}
+        self.first = {
+            (name, seed): recipe for name, seed, recipe in arms_of.before(made.study)
+        }  # runs that others start from
+        self.urls: dict[tuple[str, int | None], str] = {}
+        self.failed: dict[tuple[str, int | None], str] = {}
+
+    def run(self, only: Sequence[str], rerun_stale: bool) -> None:
+        """Everything that is missing, of the arms in `only`."""
+        wished = [cell for cell in self.cells if not only or cell.arm in only]
+        scale = self.made.arms[0].recipe.scale
+        with stopping_on_signals(self.signals):
+            for cell in self.cells:
+                self._note(cell)
+            queue = [*self._missing_first(wished), *self._missing(wished, rerun_stale)]
+            self._keep()
+            if queue:
+                self._say(f"{len(queue)} runs to do of {len(self.cells)} -> {self.folder.url}")
+                pool = Pool(scale, self.made.study.parallel or self._alone(scale))
+                for served in pool.serve(lambda: self._next(queue), self._stopping):
+                    self._ended(served)
+        status = "finished"
+        if any(entry.status != "finished" for entry in self.entries.values()):
+            status = "stopped" if self.signals or self._late() else "incomplete"
+        self._keep(status=status)
+
+    @staticmethod
+    def _alone(scale: Any) -> int | None:
+        """On a machine with one device and no cluster there is room for one: in this process."""
+        from cluster.connection import on_cluster
+        from cluster.train import in_a_job
+
+        if on_cluster() or in_a_job() or scale.group[1] > 1:
+            return None
+        import os
+
+        import torch
+
+        devices = torch.cuda.device_count() if torch.cuda.is_available() else os.cpu_count() or 1
+        return 1 if devices == 1 else None
+
+    def _note(self, cell: Cell) -> None:
+        """The cell's entry, as far as it can be known before what it starts from has run."""
+        key = (cell.arm, cell.seed)
+        ready = self._ready(cell)
+        entry = Entry(cell.arm, cell.seed, "", self.digests[cell.arm])
+        if ready:
+            entry.run = self._url(ready, self.digests[cell.arm])
+            done = Run(self.folder.run_url(entry))
+            entry.status = str(done.summary.get("status", "missing"))
+            entry.why = str(done.summary.get("error") or "") if entry.status == "failed" else ""
+            if entry.status == "running":  # by whom? we hold the study
+                entry.status = "stopped"
+        self.entries[key] = entry
+
+    def _ready(self, cell: Cell) -> Recipe | None:
+        """Its recipe, once the runs are there that it starts from."""
+        names = [
+            phase.init.removeprefix(arms_of.BEFORE)
+            for phase in cell.recipe.phases
+            if phase.init and phase.init.startswith(arms_of.BEFORE)
+        ]
+        urls: dict[str, str] = {}
+        for name in names:
+            seed = cell.seed if (name, cell.seed) in self.first else None
+            if (name, seed) not in self.urls:
+                return None
+            urls[name] = self.urls[name, seed]
+        return opening.resolved(cell.after(urls))
+
+    def _missing_first(self, wished: Sequence[Cell]) -> Iterator[Wanted]:
+        """Runs that others start from, each once."""
+        needed = {
+            phase.init.removeprefix(arms_of.BEFORE)
+            for cell in wished
+            for phase in cell.recipe.phases
+            if phase.init and phase.init.startswith(arms_of.BEFORE)
+        }
+        for (name, seed), recipe in self.first.items():
+            if name not in needed:
+                continue
+            resolved = opening.resolved(recipe)
+            dataset = feed.dataset(resolved.data)
+            url = run_folder(resolved, dataset.manifest.digest, self.runs)
+            if Run(url).finished:
+                self.urls[name, seed] = url
+            else:
+                yield Wanted((name, seed), resolved, url)
+        for cell in self.cells:  # those whose runs before them are there
+            self._note(cell)
+
+    def _missing(self, wished: Sequence[Cell], rerun_stale: bool) -> Iterator[Cell]:
+        now = code()
+        for cell in wished:
+            entry = self.entries[cell.arm, cell.seed]
+            if entry.status == "finished":
+                url = self.folder.run_url(entry)
+                if rerun_stale and Run(url).json("env.json").get("code") != now:
+                    with Lock(url):
+                        pass  # refuses to rename a folder under a living run
+                    store.rename(url, _free(url))
+                    entry.status = "missing"
+                else:
+                    continue
+            yield cell
+
+    def _next(self, queue: list[Any]) -> Wanted | None:
+        """The first in the queue that can begin now."""
+        if self._late():
+            return None
+        for place, item in enumerate(queue):
+            if isinstance(item, Wanted):
+                return queue.pop(place)
+            ready = self._ready(item)
+            entry = self.entries[item.arm, item.seed]
+            if ready is None:
+                if self._hopeless(item):
+                    queue.pop(place)
+                    entry.status, entry.why = "failed", "what it starts from failed"
+                    return self._next(queue)
+                continue
+            queue.pop(place)
+            entry.run = self._url(ready, self.digests[item.arm])
+            entry.status = "running"
+            self._keep()
+            return Wanted((item.arm, item.seed), ready, self.folder.run_url(entry))
+        return None
+
+    def _hopeless(self, cell: Cell) -> bool:
+        names = {
+            phase.init.removeprefix(arms_of.BEFORE)
+            for phase in cell.recipe.phases
+            if phase.init and phase.init.startswith(arms_of.BEFORE)
+        }
+        return any((name, seed) in self.failed for name in names for seed in (cell.seed, None))
+
+    def _ended(self, served: Served) -> None:
+        key = served.wanted.key
+        if key in self.first and key not in self.entries:
+            name, seed = key
+            of = f" for seed {seed}" if seed is not None else ""
+            if served.status == "finished":
+                self.urls[key] = served.wanted.folder
+            else:
+                self.failed[key] = served.why
+            self._say(f"before: {name}{of}: {served.why or served.status}")
+            return
+        entry = self.entries[key]
+        entry.status, entry.why = served.status, served.why
+        self._keep()
+        done = sum(each.status == "finished" for each in self.entries.values())
+        metric = self.made.study.metric
+        told = served.why or served.status
+        run = Run(served.wanted.folder)
+        if served.status == "finished":
+            score, took = run.scores.get(metric), run.summary.get("seconds", 0.0)
+            told = f"{metric} {score:.4f}, {took:.1f} s" if score is not None else f"no {metric}"
+        self._say(f"{entry.arm}, seed {entry.seed}: {told} ({done} of {len(self.entries)})")
+
+    def _url(self, recipe: Recipe, digest: str) -> str:
+        """The run's folder by its name alone: it is beside the study's."""
+        return run_folder(recipe, digest, self.runs).rsplit("/", 1)[-1]
+
+    def _stopping(self) -> bool:
+        return bool(self.signals)
+
+    def _late(self) -> bool:
+        budget = self.made.study.seconds
+        return budget is not None and self._seconds() >= budget
+
+    def _seconds(self) -> float:
+        return self.spent + time.monotonic() - self.begun
+
+    def _keep(self, **changes: Any) -> None:
+        self.folder.write_entries(
+            self.entries.values(), seconds=round(self._seconds(), 1), **changes
+        )
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            sys.stderr.write(f"{text}\n")
+            sys.stderr.flush()
+
+
+def _free(url: str) -> str:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    number, found = 1, f"{url}.{stamp}"
+    while store.exists(found):
+        number += 1
+        found = f"{url}.{stamp}-{number}"
+    return found

@@ -1,0 +1,275 @@
+"""What would make a study's table mean something else than it says: found before anything is run, or named beside it.
+
+Confounds: arms differ in more than the factor that the study names. They are refused unless allowed by name.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from datasets.packed import leaks
+from datasets.refusal import Refusal
+from datasets.shards import Dataset
+from search.results import flatten
+from search.studies.arms import Arm, factors_of, paths_of
+from search.studies.study import Study
+from trainers import build, feed
+from trainers.describe import preview
+from trainers.recipe import Optim, Recipe
+
+# What a difference is called, by its path; the first that fits.
+KINDS = (
+    (r"phases\.\d+\.(epochs|steps)$|^keep\.patience$", "epochs"),
+    (r"phases\.\d+\.schedule\b", "schedule"),
+    (r"phases\.\d+\.init$", "warm start"),
+    (r"model\.(pretrained|weights)\b", "pretraining"),
+    (r"(data\.train|phases\.\d+\.data\.train)\b", "augmentation"),
+    (r"data\.(splits|fold|allow_leaks)\b", "split"),
+    (r"data\.(source|url|mixture)\b", "data"),
+    (r"data\.subset\b", "subset"),
+    (r"data\.noise\b", "label noise"),
+    (r"data\.(batch|lanes|tail)$", "batch"),
+    (r"phases\.\d+\.optim\.[^.]+\.(lr|lr_scaling|lr_batch)$", "learning rate"),
+    (r"phases\.\d+\.optim\b", "optimizer"),
+    (r"phases\.\d+\.train\b", "frozen layers"),
+    (r"phases\.\d+\.task\b", "loss"),
+    (r"^model\b", "model"),
+    (r"^keep\b", "choice of the checkpoint"),
+    (r"^evals\b", "evaluation"),
+    (r"^seed$", "seed"),
+)
+PARAMETERS, LOSS_SCALE = "parameter count", "loss scale"
+# Not of a run's outcome, or another name for the same.
+_ASIDE = re.compile(r"^(name|rows|seed|scale|log|search|data\.ledger|keep\.(every_|last|best))")
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Confound:
+    """In what arms differ beside the factor: its kind, and each arm's value in words."""
+
+    kind: str
+    values: Mapping[str, str]
+    path: str = ""
+
+    def __str__(self) -> str:
+        grouped: dict[str, list[str]] = {}
+        for arm, value in self.values.items():
+            grouped.setdefault(value, []).append(arm)
+        listed = "; ".join(
+            f"{value} ({', '.join(arms) if len(arms) < 4 else f'{len(arms)} arms'})"
+            for value, arms in grouped.items()
+        )
+        where = f" ({self.path})" if self.path else ""
+        return f"{self.kind}{where}: {listed}"
+
+
+def confounds(study: Study, arms: Sequence[Arm], datasets: Mapping[str, Dataset]) -> list[Confound]:
+    """Every difference that the study does not name as its factor, allowed or not; `datasets` are by arm."""
+    return [*_declared(study, arms), *_derived(arms, datasets)]
+
+
+def refuse(study: Study, found: Sequence[Confound]) -> None:
+    """Raises Refusal for the confounds that are not allowed by name."""
+    met = [each for each in found if not allowed(study, each)]
+    if not met:
+        return
+    names = sorted({each.kind for each in met})
+    raise Refusal(
+        f"arms differ in more than what is compared: {' | '.join(map(str, met[:4]))}"
+        + (f" | and {len(met) - 4} more" if len(met) > 4 else ""),
+        path="arms",
+        value=names,
+        remedy="make them equal; or name what belongs to the factor in `vary`, "
+        f"or what is known and shall stand beside the table: allow: [{', '.join(names)}]",
+    )
+
+
+def allowed(study: Study, found: Confound) -> bool:
+    return any(name in (found.kind, found.path) for name in study.allow) or any(
+        fnmatchcase(found.path, name) for name in study.allow if found.path
+    )
+
+
+def check_names(study: Study, arms: Sequence[Arm]) -> None:
+    """Refuse `vary` and `allow` that name nothing: a typo would allow what nobody meant."""
+    kinds = {kind for _, kind in KINDS} | {PARAMETERS, LOSS_SCALE}
+    paths = {path for arm in arms for path in flatten(arm.recipe.plain())}
+    for place, names, known in (("vary", study.vary, set()), ("allow", study.allow, kinds)):
+        for name in names:
+            hits = any(fnmatchcase(path, name) or _beneath(path, name) for path in paths)
+            if name not in known and not hits:
+                listed = f"a path of the recipe{' or one of ' + ', '.join(sorted(known)) if known else ''}"
+                raise Refusal(f"'{name}' names nothing", path=place, value=name, remedy=listed)
+
+
+def distinct(cells: Sequence[tuple[str, Recipe, str]]) -> None:
+    """Refuse two arms whose runs are one and the same; cells are (arm, recipe, digest) of one seed."""
+    seen: dict[tuple[str, str], str] = {}
+    for arm, recipe, digest in cells:
+        key = (recipe.name, recipe.identity(digest))
+        if key in seen and seen[key] != arm:
+            raise Refusal(
+                f"arms '{seen[key]}' and '{arm}' are the same run",
+                path="arms",
+                value=[seen[key], arm],
+                remedy="leave one out, or change something that is learnt by",
+            )
+        seen[key] = arm
+
+
+def check_data(study: Study, arms: Sequence[Arm], datasets: Mapping[str, Dataset]) -> list[str]:
+    """Refuse splits that share pictures, and a score of a split that is not there; what was allowed is told."""
+    told = []
+    for arm in arms:
+        dataset, data = datasets[arm.label], arm.recipe.data
+        try:
+            leaks.refuse(dataset.manifest, data.allow_leaks)
+        except Refusal as refusal:
+            refusal.error = f"arm '{arm.label}': {refusal.error}"
+            raise
+        known = arm.recipe.scores()
+        known |= {
+            score.replace("val/", "test/", 1) for score in known
+        }  # at the end, of all of them
+        if study.metric not in known:
+            raise Refusal(
+                f"arm '{arm.label}' has no score '{study.metric}'",
+                path="metric",
+                value=study.metric,
+                remedy=f"it has {', '.join(sorted(known)) or 'none'}; "
+                "set.evals.NAME={name: accuracy, on: test} adds one",
+            )
+        split = study.metric.partition("/")[0]
+        if split not in dataset.manifest.splits or not dataset.manifest.splits[split].rows:
+            raise Refusal(
+                f"the data of arm '{arm.label}' have no {split} split",
+                path="metric",
+                value=study.metric,
+                remedy="use a metric of a split that they have",
+            )
+        for leak in leaks.of(dataset.manifest):
+            told.append(f"leak, allowed by data.allow_leaks: {leak}")
+    return list(dict.fromkeys(told))
+
+
+def _declared(study: Study, arms: Sequence[Arm]) -> Iterator[Confound]:
+    """Paths whose values differ between arms of equal factors but one, that is, beyond what the factors name."""
+    leaves = {arm.label: _leaves(arm.recipe) for arm in arms}
+    named = _named(study)
+    paths = dict.fromkeys(path for flat in leaves.values() for path in flat)
+    for path in paths:
+        if _ASIDE.match(path) or any(_beneath(path, name) for name in named):
+            continue
+        values = {arm: _said(flat.get(path, "–")) for arm, flat in leaves.items()}
+        if len({*values.values()}) > 1:
+            yield Confound(_kind(path), values, path)
+
+
+def _named(study: Study) -> set[str]:
+    """The paths that are the study's factors: of one that changes several things, those in `vary`."""
+    named = {*study.vary}
+    for factor in factors_of(study):
+        paths = paths_of(study, factor)
+        if len(paths) == 1:
+            named.add(paths[0])
+    # What follows from a factor by itself.
+    if "data.batch" in named:
+        named.add("data.lanes")
+    return named | {path.removesuffix(".name") for path in named if path.endswith(".name")}
+
+
+def _derived(arms: Sequence[Arm], datasets: Mapping[str, Dataset]) -> Iterator[Confound]:
+    """What no path says: how large the models are, how steep the losses, what the splits hold."""
+    models = {arm.label: _built(arm.recipe, datasets[arm.label]) for arm in arms}
+    counts = {label: f"{count:,}" for label, (count, _) in models.items()}
+    if len({*counts.values()}) > 1:
+        yield Confound(PARAMETERS, counts)
+    scales = {label: steepness for label, (_, steepness) in models.items()}
+    if _differ(list(scales.values())):
+        # A loss that is k times as large learns as with k times the rate: where rates undo it, all is equal.
+        spent = {arm.label: _spent(arm.recipe, scales[arm.label]) for arm in arms}
+        if any(_differ(column) for column in zip(*spent.values(), strict=True)):
+            told = {
+                arm.label: f"x {scales[arm.label]:g} at lr {_main(arm.recipe).lr:g}"
+                + f" and weight decay {_main(arm.recipe).weight_decay:g}"
+                * any(decay for _, decay in spent.values())
+                for arm in arms
+            }
+            yield Confound(LOSS_SCALE, told)
+    rows = {
+        arm.label: json.dumps(
+            {name: split.rows for name, split in datasets[arm.label].manifest.splits.items()}
+        )
+        for arm in arms
+    }
+    if len({*rows.values()}) > 1 and not any("data.subset" in arm.changes for arm in arms):
+        yield Confound("split", rows, "rows")
+
+
+def _built(recipe: Recipe, dataset: Dataset) -> tuple[int, float]:
+    """(parameters, how steep the loss is beside a mean over samples and outputs)."""
+    shape = build.shape(recipe, dataset.manifest)
+    network = preview(recipe, shape)
+    import torch
+
+    with torch.device("meta"):
+        task = build.task(recipe, 0, network)
+    steepness = task.steepness(recipe.data.batch, shape.num_classes)
+    return sum(parameter.numel() for parameter in network.parameters()), steepness
+
+
+def _main(recipe: Recipe) -> Optim:
+    optim = recipe.phases[0].optim
+    return optim.get("main") or next(iter(optim.values()))
+
+
+def _spent(recipe: Recipe, steepness: float) -> tuple[float, float]:
+    """How far a step goes for a unit of the loss's mean, and how far weights decay in it."""
+    optim = _main(recipe)
+    rate = optim.rate(recipe.data.batch)
+    # Those that divide by the gradients' size do not see the scale of a loss.
+    steep = steepness if optim.name == "sgd" else 1.0
+    return steep * rate, rate * optim.weight_decay
+
+
+def _differ(values: Sequence[float]) -> bool:
+    return any(not math.isclose(value, values[0], rel_tol=ROUNDING) for value in values)
+
+
+def _leaves(recipe: Recipe) -> dict[str, Any]:
+    return flatten(recipe.plain())
+
+
+def _beneath(path: str, name: str) -> bool:
+    return path == name or path.startswith(f"{name}.") or fnmatchcase(path, name)
+
+
+def _kind(path: str) -> str:
+    return next((kind for pattern, kind in KINDS if re.search(pattern, path)), path)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def datasets_of(arms: Sequence[Arm], *, shown: Any) -> dict[str, Dataset]:
+    """The data of each arm, opened once where arms share them."""
+    opened: dict[str, Dataset] = {}
+    found = {}
+    for arm in arms:
+        key = arm.recipe.data.model_dump_json(
+            exclude={"batch", "lanes", "tail", "order", "train", "eval", "ledger", "class_weights"}
+        )
+        if key not in opened:
+            opened[key] = feed.dataset(arm.recipe.data, shown=shown)
+        found[arm.label] = opened[key]
+    return found

@@ -1,0 +1,197 @@
+"""The study file: a question, the arms that answer it, seeds, what was claimed before. `Study.load` reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from datasets import store
+from datasets.refusal import Refusal, nearest
+from trainers.grammar import NAME, SCORE, change, pairs, read_yaml, refusal
+from trainers.part import Frozen
+
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Changes = dict[str, Any]
+
+
+def _seeds(said: Any) -> Any:
+    """`3` is 0, 1 and 2."""
+    if type(said) is int:
+        if said < 1:
+            raise ValueError("a study needs a seed, better three: nothing is known from no run")
+        return list(range(said))
+    return said
+
+
+def _each_once(said: list[int]) -> list[int]:
+    if len({*said}) < len(said):
+        raise ValueError("a seed is said twice: the same run would count twice")
+    return said
+
+
+Seeds = Annotated[list[Seed], BeforeValidator(_seeds), Field(min_length=1)]
+
+
+class Claim(Frozen):
+    """A number that somebody printed, of an arm, or of the difference `arm` minus `over`."""
+
+    arm: str
+    over: str | None = None
+    value: float
+    source: Annotated[str, Field(min_length=3)]
+    metric: Annotated[str, Field(pattern=SCORE)] | None = Field(
+        None, description="default the study's"
+    )
+    tolerance: NonNegativeFloat | None = Field(
+        None, description="how far ours may be from it; default: inside our 95 % interval"
+    )
+    scale: str | None = Field(
+        "full", description="the scale whose data are those of the claim; null: any"
+    )
+    note: str = Field("", description="what was different where it was printed")
+
+
+class Scale(Frozen):
+    """One size of the same study: the real data, or a small set that runs anywhere."""
+
+    recipe: str | None = Field(None, description="in place of the study's")
+    set: Changes = Field({}, description="dotted.path: value, of every arm")
+    seeds: Seeds | None = None
+    ceiling: float | None = None
+
+
+class Before(Frozen):
+    """A run that arms start from, once for each seed: `phases.0.init: before.NAME`."""
+
+    recipe: str
+    set: Changes = {}
+    seed: NonNegativeInt | None = Field(None, description="one run for all seeds; default one each")
+
+
+class Study(Frozen):
+    """One question: what is compared, how often, by which score."""
+
+    name: Annotated[str, Field(pattern=NAME)]
+    question: Annotated[str, Field(min_length=8)]
+    rows: list[int] = Field([], description="rows of the experiments' list that it serves")
+    recipe: str | dict[str, str] = Field(description="a file; or label: file, which is a factor")
+    set: Changes = Field({}, description="dotted.path: value, of every arm")
+    arms: dict[str, Changes] = Field({}, description="label: {dotted.path: value}")
+    factors: dict[str, list[Any] | dict[str, Changes]] = Field(
+        {},
+        description="dotted.path: values, or name: {label: {dotted.path: value}}; all are crossed",
+    )
+    vary: list[str] = Field(
+        [], description="paths that are the factor, where arms differ in more than one"
+    )
+    allow: list[str] = Field(
+        [], description="other differences that are known: listed beside the table"
+    )
+    paired: bool = Field(
+        True, description="arms share their seeds: order of the data, first weights, draws"
+    )
+    seeded: list[str] = Field(
+        [], description="paths that get the seed too, such as data.noise.seed or data.splits.seed"
+    )
+    seeds: Seeds = Field(min_length=1)
+    metric: Annotated[str, Field(pattern=SCORE)]
+    mode: Literal["max", "min"] = "max"
+    baseline: str | None = Field(
+        None, description="the arm others are held against; default the first"
+    )
+    compare: Literal["baseline", "all"] = "baseline"
+    margin: NonNegativeFloat = Field(
+        0.0, description="differences up to this are of no interest: ties"
+    )
+    ceiling: float | None = Field(None, description="a better score is an alarm, not a success")
+    before: dict[str, Before] = {}
+    scales: dict[str, Scale] = {}
+    scale: str | None = Field(None, description="which of scales; default small, else the first")
+    seconds: PositiveFloat | None = Field(None, description="no run is begun after these")
+    parallel: PositiveInt | None = Field(None, description="runs at a time; default what fits")
+    claims: list[Claim] = []
+
+    _once = field_validator("seeds")(_each_once)
+
+    @model_validator(mode="after")
+    def _compared(self) -> Study:
+        if not self.arms and not self.factors and isinstance(self.recipe, str):
+            raise ValueError("nothing is compared: say arms, factors or several recipes")
+        if any(not values for values in self.factors.values()):
+            raise ValueError("a factor without values")
+        return self
+
+    @classmethod
+    def load(cls, path: str, overrides: Sequence[str] = ()) -> Study:
+        """A study file, changed by `dotted.path=value`s; any mistake is a `Refusal`."""
+        if not store.exists(path):
+            raise Refusal("no such study", path=path, remedy="`python launch.py list studies`")
+        tree = read_yaml(store.read_bytes(path).decode("utf-8", errors="replace"), path)
+        if not isinstance(tree, dict):
+            raise Refusal("a study is a mapping of keys to values", path=path, value=tree)
+        tree.setdefault("name", Path(path).stem)
+        for where, value in pairs(overrides):
+            head, _, rest = where.partition(".")
+            if head in ("set", "factors") and rest:  # whose keys have dots
+                tree[head] = {**(tree.get(head) or {}), rest: value}
+            elif head in cls.model_fields:
+                change(tree, where, value, lambda keys: ())
+            else:
+                raise Refusal(
+                    f"a study has no '{head}'",
+                    path=where,
+                    value=value,
+                    remedy=f"of all its runs: set.{where}=... -- of the study itself: "
+                    f"{', '.join(cls.model_fields)}",
+                )
+        return cls.check(tree)
+
+    @classmethod
+    def check(cls, tree: Mapping[str, Any]) -> Study:
+        """The study of a plain tree."""
+        try:
+            study = cls.model_validate(tree)
+        except ValidationError as error:
+            raise refusal(error, cls) from None
+        chosen = study.scale
+        if chosen is None and study.scales:
+            chosen = "small" if "small" in study.scales else next(iter(study.scales))
+        if chosen is not None and chosen not in study.scales:
+            raise Refusal(
+                f"the study has no scale '{chosen}'",
+                path="scale",
+                value=chosen,
+                remedy=nearest(chosen, study.scales),
+            )
+        return study.model_copy(update={"scale": chosen})
+
+    @property
+    def sized(self) -> Scale:
+        """The chosen scale; without any an empty one."""
+        return self.scales[self.scale] if self.scale else Scale()
+
+    @property
+    def run_seeds(self) -> list[int]:
+        return self.sized.seeds or self.seeds
+
+    @property
+    def best_possible(self) -> float | None:
+        """The declared ceiling of the chosen scale."""
+        return self.ceiling if self.sized.ceiling is None else self.sized.ceiling
+
+    @property
+    def upwards(self) -> bool:
+        return self.mode == "max"

@@ -1,0 +1,362 @@
+"""The table of a study, from its folder alone: a row an arm, differences to the baseline, claims, what is to be known beside them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from cluster.environment import code
+from cluster.run import Run
+from search import numbers
+from search.studies import statistics
+from search.studies.folder import Entry, Folder
+from search.studies.statistics import Difference, Mean
+from search.studies.study import Claim, Study
+from search.trials.doubt import right
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ROUNDING = 1e-9
+CHANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Result:
+    """A cell and what came of it. `state` is finished, stale, collapsed, diverged, failed, stopped, running or missing."""
+
+    entry: Entry
+    state: str
+    score: float | None = None
+    seconds: float = 0.0
+    samples: int = 0
+    commit: str = ""
+    why: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it is part of the mean: what diverged or collapsed is named instead."""
+        return self.score is not None and self.state in ("finished", "stale")
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm: its runs and, of those that count, the mean."""
+
+    arm: str
+    values: Mapping[str, Any]
+    results: list[Result]
+
+    @cached_property
+    def mean(self) -> Mean | None:
+        scores = [each.score for each in self.results if each.counts and each.score is not None]
+        return statistics.mean(scores) if scores else None
+
+    @property
+    def scores(self) -> dict[int, float]:
+        """Seed -> score, of the runs that count."""
+        return {
+            each.entry.seed: each.score
+            for each in self.results
+            if each.counts and each.score is not None
+        }
+
+    @property
+    def seconds(self) -> float:
+        return sum(each.seconds for each in self.results)
+
+    @property
+    def samples(self) -> int:
+        return sum(each.samples for each in self.results)
+
+    def told(self) -> list[str]:
+        """The runs that do not count, or not quite: `1 diverged (seed 2)`."""
+        listed = []
+        for state in ("diverged", "collapsed", "failed", "stopped", "running", "missing", "stale"):
+            seeds = [str(each.entry.seed) for each in self.results if each.state == state]
+            if seeds:
+                many = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(seeds)}"
+                listed.append(f"{len(seeds)} {state} ({many})")
+        return listed
+
+
+@dataclass(frozen=True)
+class Compared:
+    """An arm against another one. `verdict` is better, worse, tie or untested."""
+
+    arm: str
+    other: str
+    gap: Difference
+    adjusted: float  # p after Holm, over the table's comparisons
+    verdict: str
+    detectable: float | None  # the difference that so many seeds find four times in five
+    rows: str = ""  # of single runs: how many rows only the one gets right
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim beside ours."""
+
+    claim: Claim
+    ours: str
+    verdict: str  # reproduced, not reproduced, not comparable, not run
+    because: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A study as it stands."""
+
+    folder: Folder
+    study: Study
+    state: Mapping[str, Any]
+    rows: list[Row]
+    compared: list[Compared] = field(default_factory=list)
+    claims: list[Judged] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def baseline(self) -> str:
+        return self.study.baseline or self.rows[0].arm
+
+    def versus(self, arm: str) -> Compared | None:
+        """The arm against the baseline."""
+        return next(
+            (each for each in self.compared if each.arm == arm and each.other == self.baseline),
+            None,
+        )
+
+    @property
+    def best(self) -> Row | None:
+        """The arm with the best mean."""
+        sign = 1 if self.study.upwards else -1
+        there = [row for row in self.rows if row.mean]
+        return max(there, key=lambda row: sign * row.mean.mean if row.mean else 0.0, default=None)
+
+
+def read(folder: Folder) -> Table:
+    """The table of a study's folder, finished or not."""
+    study, state = folder.study, folder.state
+    results: dict[str, list[Result]] = {arm: [] for arm in state.get("arms", {})}
+    now = code()
+    for entry in folder.entries:
+        if entry.arm in results:
+            results[entry.arm].append(_result(folder, study, entry, now))
+    rows = [Row(arm, values, results[arm]) for arm, values in state.get("arms", {}).items()]
+    table = Table(folder, study, state, rows)
+    compared = _compared(table)
+    table = replace(table, compared=compared)
+    return replace(
+        table,
+        claims=[_judged(table, claim) for claim in study.claims],
+        warnings=_warnings(table),
+    )
+
+
+def difference(table: Table, arm: str, other: str) -> Compared:
+    """Two arms on the seeds that both have, not adjusted for other comparisons."""
+    by_name = {row.arm: row for row in table.rows}
+    found = _difference(table, by_name[arm], by_name[other])
+    return replace(found, verdict=_verdict(table.study, found))
+
+
+def _result(folder: Folder, study: Study, entry: Entry, now: str) -> Result:
+    if not entry.run:
+        return Result(entry, entry.status, why=entry.why)
+    run = Run(folder.run_url(entry))
+    summary, env = run.summary, run.json("env.json")
+    told = Result(
+        entry,
+        entry.status,
+        seconds=float(summary.get("seconds") or 0.0),
+        samples=int(summary.get("samples") or 0),
+        commit=str(env.get("commit") or "")[:12],
+        why=entry.why,
+    )
+    if entry.status == "failed":
+        return replace(told, state="diverged" if " became " in entry.why else "failed")
+    if entry.status != "finished":
+        return told
+    score = run.scores.get(study.metric)
+    if score is None:
+        return replace(told, state="failed", why=f"its run has no {study.metric}")
+    told = replace(told, score=float(score))
+    if not math.isfinite(told.score or 0.0):
+        return replace(told, state="diverged", score=None, why=f"{study.metric} is no number")
+    if _collapsed(run, study.metric, float(score)):
+        return replace(told, state="collapsed", why="no better than naming the largest class")
+    return replace(told, state="finished" if env.get("code") == now else "stale")
+
+
+def _collapsed(run: Run, metric: str, score: float) -> bool:
+    """Whether an accuracy cannot be told from always naming the split's largest class (one-sided binomial test)."""
+    split, _, name = metric.partition("/")
+    counts = (run.json("data.json").get("counts") or {}).get(split)
+    if name != "accuracy" or not counts or len(counts) < 2:
+        return False
+    total, most = sum(counts.values()), max(counts.values())
+    return statistics.better_than(most / total, round(score * total), total) > CHANCE
+
+
+def _compared(table: Table) -> list[Compared]:
+    names = [row.arm for row in table.rows]
+    if not names:
+        return []
+    base = table.baseline
+    pairs = [(arm, base) for arm in names if arm != base]
+    if table.study.compare == "all":
+        pairs = [(arm, other) for n, other in enumerate(names) for arm in names[n + 1 :]]
+    by_name = {row.arm: row for row in table.rows}
+    found = [_difference(table, by_name[arm], by_name[other]) for arm, other in pairs]
+    adjusted = statistics.holm([each.gap.p for each in found])
+    return [
+        replace(each, adjusted=p, verdict=_verdict(table.study, replace(each, adjusted=p)))
+        for each, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _difference(table: Table, row: Row, other: Row) -> Compared:
+    """Paired by seed, and, where the metric counts rows, by row."""
+    study = table.study
+    nothing = Difference(0, math.nan, None, None, None, math.nan, "")
+    if not study.paired:
+        if not (row.scores and other.scores):
+            return Compared(row.arm, other.arm, nothing, math.nan, "untested", None)
+        gap = statistics.unpaired([*row.scores.values()], [*other.scores.values()])
+        return Compared(row.arm, other.arm, gap, gap.p, "", None)
+    seeds = sorted(row.scores.keys() & other.scores.keys())
+    if not seeds:
+        return Compared(row.arm, other.arm, nothing, math.nan, "untested", None)
+    gap = statistics.paired(
+        [row.scores[seed] for seed in seeds], [other.scores[seed] for seed in seeds]
+    )
+    ours, theirs = _hits(table, row, seeds), _hits(table, other, seeds)
+    told = ""
+    if ours is not None and theirs is not None:
+        shared = ours.index.intersection(theirs.index)
+        a, b = ours.loc[shared].to_numpy(), theirs.loc[shared].to_numpy()
+        if len(shared) and len(seeds) > 1:
+            low, high = statistics.over_rows(a.T.astype(float), b.T.astype(float))
+            gap = replace(gap, rows_low=low, rows_high=high)
+        elif len(shared):
+            only, others, p = statistics.mcnemar(a[:, 0], b[:, 0])
+            gap = replace(gap, p=p, test="McNemar")
+            told = f"{only} rows only {row.arm} gets right, {others} only {other.arm}"
+    detectable = statistics.detectable(gap.sd, gap.n) if gap.sd is not None else None
+    return Compared(row.arm, other.arm, gap, gap.p, "", detectable, told)
+
+
+def _hits(table: Table, row: Row, seeds: Sequence[int]) -> pd.DataFrame | None:
+    """Row of the split x seed: whether it was predicted right; None where the metric is no share of rows, or none are kept."""
+    split, _, name = table.study.metric.partition("/")
+    if name != "accuracy":
+        return None
+    runs = {
+        each.entry.seed: Run(table.folder.run_url(each.entry))
+        for each in row.results
+        if each.entry.seed in seeds
+    }
+    found = right(runs, split)
+    return found[[*seeds]] if found is not None and {*seeds} <= {*found.columns} else None
+
+
+def _verdict(study: Study, found: Compared) -> str:
+    gap = found.gap
+    if not gap.n or gap.p != gap.p:
+        return "untested"
+    if found.adjusted > statistics.ALPHA or abs(gap.mean) <= max(study.margin, ROUNDING):
+        return "tie"
+    return "better" if (gap.mean > 0) == study.upwards else "worse"
+
+
+def _judged(table: Table, claim: Claim) -> Judged:
+    """Whether what was claimed is what came out here."""
+    study, by_name = table.study, {row.arm: row for row in table.rows}
+    metric = claim.metric or study.metric
+    if metric != study.metric:
+        return Judged(claim, "–", "not comparable", f"it is of {metric}")
+    row = by_name[claim.arm]
+    found: Mean | Difference | None = row.mean
+    if claim.over is not None:
+        found = difference(table, claim.arm, claim.over).gap
+        found = found if found.n else None
+    if found is None:
+        return Judged(claim, "–", "not run", "no run of it counts")
+    ours = numbers.score(metric, found.mean) if claim.over is None else points(metric, found.mean)
+    if claim.scale is not None and claim.scale != study.scale:
+        because = "it is of other data"
+        if claim.over is not None:
+            verdict = difference(table, claim.arm, claim.over).verdict
+            same = verdict in ("better", "worse") and (found.mean > 0) == (claim.value > 0)
+            seen = "is not seen" if verdict in ("tie", "untested") else "is the other"
+            because += f"; here the direction {'is the same' if same else seen}"
+        return Judged(claim, ours, "not comparable", because)
+    low, high = found.low, found.high
+    if claim.tolerance is not None:
+        holds = abs(found.mean - claim.value) <= claim.tolerance
+        because = f"tolerance {claim.tolerance:g}"
+    elif low is not None and high is not None:
+        holds = low <= claim.value <= high
+        because = f"our 95 % interval {span(metric, low, high)}"
+    else:
+        return Judged(claim, ours, "not comparable", "one run has no interval: say a tolerance")
+    return Judged(claim, ours, "reproduced" if holds else "not reproduced", because)
+
+
+def span(metric: str, low: float, high: float) -> str:
+    """An interval as its metric is read."""
+    if numbers.is_fraction(metric):
+        return f"{100 * low:.1f} to {100 * high:.1f} %"
+    return f"{numbers.number(low)} to {numbers.number(high)}"
+
+
+def points(metric: str, value: float) -> str:
+    """A difference of scores, with its sign."""
+    if value != value:
+        return "–"
+    if numbers.is_fraction(metric):
+        return f"{100 * value:+.1f} points"
+    return f"{'+' if value >= 0 else '−'}{numbers.number(abs(value))}"
+
+
+def _warnings(table: Table) -> list[str]:
+    """What a reader of the table must know, gravest first."""
+    study, found = table.study, []
+    ceiling = study.best_possible
+    for row in table.rows:
+        for each in row.results:
+            if each.score is not None and ceiling is not None:
+                over = each.score > ceiling if study.upwards else each.score < ceiling
+                if over:
+                    found.append(
+                        f"Too good: {row.arm}, seed {each.entry.seed}, scores {numbers.score(study.metric, each.score)}, "
+                        f"beyond the declared {numbers.score(study.metric, ceiling)}. Look for a leak before believing it."
+                    )
+    for row in table.rows:
+        for each in row.results:
+            if each.state in ("diverged", "collapsed", "failed"):
+                found.append(f"{row.arm}, seed {each.entry.seed}, {each.state}: {each.why}")
+            opened = (
+                Run(table.folder.run_url(each.entry)).summary.get("opened")
+                if each.entry.run
+                else {}
+            )
+            times = int((opened or {}).get("test", 0))
+            if times > 1:
+                found.append(
+                    f"{row.arm}, seed {each.entry.seed}: its test split was opened {times} times."
+                )
+    found += [f"Arms also differ in {each}." for each in table.state.get("confounds", ())]
+    found += [f"{note[:1].upper()}{note[1:]}." for note in table.state.get("notes", ())]
+    stale = sum(each.state == "stale" for row in table.rows for each in row.results)
+    if stale:
+        found.append(
+            f"{stale} runs are stale: they were made by other code than this; --rerun-stale makes them anew."
+        )
+    few = [row.arm for row in table.rows if row.mean and row.mean.n == 1]
+    if few:
+        found.append(f"One run alone has no spread: {', '.join(few)}.")
+    return found

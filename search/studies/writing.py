@@ -1,0 +1,322 @@
+"""A study's table for a terminal, a paper, a page or a program."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster.run import Run
+from datasets import store
+from datasets.refusal import Refusal, nearest
+from search import numbers, terminal
+from search.results import compare
+from search.studies import words
+from search.studies.table import Result, Table, difference, points, span
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import RenderableType
+
+KINDS = ("terminal", "md", "latex", "csv", "json")
+
+
+def lines(table: Table) -> tuple[list[str], list[list[str]]]:
+    """(headings, a row of text an arm)."""
+    study, base = table.study, table.baseline
+    ties, best = words.tied_with_best(table), table.best
+    headings = ["arm", "n", f"{study.metric}, mean ± sd", "95 % interval", f"beside {base}", "p"]
+    headings += ["verdict", "runs", "time", "images"]
+    rows = []
+    for row in table.rows:
+        found, versus = row.mean, table.versus(row.arm)
+        mean, interval = "–", "–"
+        if found:
+            spread = (
+                f" ± {words.plain_points(study.metric, found.sd)}" if found.sd is not None else ""
+            )
+            mean = f"{numbers.score(study.metric, found.mean)}{spread}"
+        if found and found.low is not None and found.high is not None:
+            interval = span(study.metric, found.low, found.high)
+        mark = ""
+        if best and row.arm == best.arm:
+            mark = "best"
+        elif row.arm in ties:
+            mark = "= best"
+        rows.append(
+            [
+                row.arm,
+                str(found.n if found else 0),
+                mean,
+                interval,
+                words.gap(table, versus) if versus else "baseline" if row.arm == base else "–",
+                words.p_value(versus.adjusted) if versus else "",
+                ", ".join(filter(None, (versus.verdict if versus else "", mark))),
+                "; ".join(row.told()) or "all",
+                numbers.seconds(row.seconds),
+                numbers.short(row.samples),
+            ]
+        )
+    return headings, rows
+
+
+def claimed(table: Table) -> tuple[list[str], list[list[str]]]:
+    """(headings, a row of text a claim)."""
+    metric = table.study.metric
+    headings = ["claim", "printed", "here", "verdict", "source"]
+    rows = []
+    for each in table.claims:
+        claim = each.claim
+        value = numbers.score(claim.metric or metric, claim.value)
+        if claim.over is not None:
+            value = points(claim.metric or metric, claim.value)
+        who = claim.arm if claim.over is None else f"{claim.arm} beside {claim.over}"
+        verdict = f"{each.verdict}: {each.because}" if each.because else each.verdict
+        source = f"{claim.source} ({claim.note})" if claim.note else claim.source
+        rows.append([who, value, each.ours, verdict, source])
+    return headings, rows
+
+
+def frame(table: Table) -> pd.DataFrame:
+    """A row a cell, with its plain numbers: arm, the factors, seed, state, score, seconds, samples, run, commit, data, why."""
+    import pandas as pd
+
+    rows = []
+    for row in table.rows:
+        for each in row.results:
+            rows.append(
+                {
+                    "arm": row.arm,
+                    **row.values,
+                    "seed": each.entry.seed,
+                    "state": each.state,
+                    table.study.metric: each.score,
+                    "seconds": each.seconds,
+                    "samples": each.samples,
+                    "run": each.entry.run,
+                    "commit": each.commit,
+                    "data": each.entry.digest[:12],
+                    "why": each.why,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def tree(table: Table) -> dict[str, Any]:
+    """The whole as plain JSON."""
+    arms = []
+    for row in table.rows:
+        versus = table.versus(row.arm)
+        arms.append(
+            {
+                "arm": row.arm,
+                "values": dict(row.values),
+                "mean": vars(row.mean) if row.mean else None,
+                "beside": None
+                if versus is None
+                else {
+                    "other": versus.other,
+                    **vars(versus.gap),
+                    "adjusted": versus.adjusted,
+                    "verdict": versus.verdict,
+                    "detectable": versus.detectable,
+                    "rows": versus.rows,
+                },
+                "told": row.told(),
+                "seconds": row.seconds,
+                "samples": row.samples,
+            }
+        )
+    claims = [
+        {
+            **each.claim.model_dump(exclude_none=True),
+            "ours": each.ours,
+            "verdict": each.verdict,
+            "because": each.because,
+        }
+        for each in table.claims
+    ]
+    cells = json.loads(frame(table).to_json(orient="records"))
+    return {
+        "study": table.study.name,
+        "question": table.study.question,
+        "folder": table.folder.url,
+        "status": table.state.get("status"),
+        "metric": table.study.metric,
+        "said": words.sentences(table),
+        "arms": arms,
+        "ties": words.tied_with_best(table),
+        "claims": claims,
+        "warnings": table.warnings,
+        "seconds": table.state.get("seconds"),
+        "cells": cells,
+    }
+
+
+def written(table: Table, kind: str) -> str:
+    """The table as Markdown, LaTeX, CSV (a row a cell) or JSON."""
+    if kind == "md":
+        return markdown(table)
+    if kind == "latex":
+        return latex(table)
+    if kind == "csv":
+        return frame(table).to_csv(index=False)
+    if kind == "json":
+        return json.dumps(_finite(tree(table)), indent=1)
+    raise Refusal(
+        f"'{kind}' is none of {', '.join(KINDS)}",
+        path="table",
+        value=kind,
+        remedy="say one of them",
+    )
+
+
+def markdown(table: Table) -> str:
+    """Question, answer, table, claims and warnings."""
+    parts = [f"**{table.study.question}** {' '.join(words.sentences(table))}", _grid(*lines(table))]
+    if table.claims:
+        parts.append(_grid(*claimed(table)))
+    if table.warnings:
+        parts.append("\n".join(f"- {warning}" for warning in table.warnings))
+    return "\n\n".join(parts) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A tabular for booktabs, without the columns of cost."""
+    headings, rows = lines(table)
+    kept = range(7)
+    columns = "l" + "r" * 2 + "l" * 4
+    body = [" & ".join(_escaped(row[n]) for n in kept) + r" \\" for row in rows]
+    head = " & ".join(_escaped(headings[n]) for n in kept) + r" \\"
+    lead = rf"% {table.study.question}"
+    return "\n".join(
+        [
+            lead,
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
+def drawn(table: Table) -> list[RenderableType]:
+    """For a terminal."""
+    shown: list[RenderableType] = [_rich(*lines(table)), "", *words.sentences(table)]
+    if table.claims:
+        shown += ["", _rich(*claimed(table))]
+    if table.warnings:
+        shown += ["", *(f"- {warning}" for warning in table.warnings)]
+    return shown
+
+
+def drawn_difference(table: Table, arm: str, other: str) -> list[RenderableType]:
+    """Two arms on the same seeds: how their recipes and scores differ."""
+    rows = {row.arm: row for row in table.rows}
+    for name in (arm, other):
+        if name not in rows:
+            raise Refusal(
+                f"there is no arm '{name}'", path="diff", value=name, remedy=nearest(name, rows)
+            )
+    found, metric = difference(table, arm, other), table.study.metric
+    seeds = sorted({*rows[arm].scores} | {*rows[other].scores})
+    lines = []
+    for seed in seeds:
+        scores = [rows[name].scores.get(seed) for name in (arm, other)]
+        shown = [numbers.score(metric, score) for score in scores]
+        one, two = scores
+        gap = points(metric, one - two) if one is not None and two is not None else "–"
+        lines.append([str(seed), *shown, gap])
+    said = [f"{arm} beside {other}: {words.gap(table, found)}, {found.verdict}"]
+    if found.gap.test:
+        said.append(f"p = {words.p_value(found.gap.p)} ({found.gap.test}, this comparison alone)")
+    if found.gap.rows_low is not None and found.gap.rows_high is not None:
+        interval = span(metric, found.gap.rows_low, found.gap.rows_high)
+        said.append(f"95 % interval over seeds and rows: {interval}")
+    if found.rows:
+        said.append(found.rows)
+    runs = [
+        Run(table.folder.run_url(each.entry))
+        for name in (arm, other)
+        for each in rows[name].results[:1]
+        if each.entry.run
+    ]
+    drawn: list[RenderableType] = [_rich(["seed", arm, other, "difference"], lines), "", *said]
+    if len(runs) == 2 and all(store.exists(store.join(run.url, "recipe.yaml")) for run in runs):
+        compared = compare(runs).differences
+        compared.columns = [arm, other]
+        drawn += ["", terminal.table(compared, "What differs in the recipes", width=100)]
+    return drawn
+
+
+def states(table: Table) -> dict[str, Any]:
+    """How far it is, as plain JSON."""
+    cells = [
+        {"arm": row.arm, "seed": each.entry.seed, "state": each.state, "why": each.why}
+        for row in table.rows
+        for each in row.results
+    ]
+    done = sum(each.entry.status == "finished" for row in table.rows for each in row.results)
+    return {"status": table.state.get("status"), "done": done, "of": len(cells), "cells": cells}
+
+
+def drawn_states(table: Table) -> list[RenderableType]:
+    """A row an arm, a column a seed."""
+    seeds = sorted({each.entry.seed for row in table.rows for each in row.results})
+    rows = []
+    for row in table.rows:
+        by_seed = {each.entry.seed: each for each in row.results}
+        rows.append([row.arm, *(_state(table, by_seed.get(seed)) for seed in seeds)])
+    found = states(table)
+    said = f"{found['status']}: {found['done']} of {found['of']} runs"
+    return [_rich(["arm", *(f"seed {seed}" for seed in seeds)], rows), "", said]
+
+
+def _state(table: Table, result: Result | None) -> str:
+    if result is None:
+        return "–"
+    if result.state == "finished" and result.score is not None:
+        return numbers.score(table.study.metric, result.score)
+    return result.state
+
+
+def _rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+    from rich.table import Table as Drawn
+    from rich.text import Text
+
+    made = Drawn(box=None, header_style="bold", pad_edge=False)
+    for n, heading in enumerate(headings):
+        made.add_column(
+            Text(heading), justify="right" if heading in ("n", "p") else "left", no_wrap=n == 0
+        )
+    for row in rows:
+        made.add_row(*(Text(cell) for cell in row))
+    return made
+
+
+def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+    return "\n".join([line(headings), "|" + "---|" * len(headings), *(line(row) for row in rows)])
+
+
+_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "±": r"$\pm$", "<": "$<$"}
+_LATEX |= {"–": "--", "−": "$-$", "^": r"\^{}", "{": r"\{", "}": r"\}", "~": r"\~{}"}
+
+
+def _escaped(text: str) -> str:
+    return "".join(_LATEX.get(letter, letter) for letter in text.replace("\\", "/"))
+
+
+def _finite(node: Any) -> Any:
+    """NaN as null: JSON has no other word for it."""
+    if isinstance(node, dict):
+        return {key: _finite(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_finite(value) for value in node]
+    return None if isinstance(node, float) and node != node else node

@@ -1,0 +1,200 @@
+"""What a study refuses before anything is run, in one line that says where and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from datasets.refusal import Refusal
+from search.studies import arms, drive
+from search.studies.study import Study
+from tests.commands import cli
+from trainers.recipe import Recipe
+
+LR, MOMENTUM = "phases.0.optim.main.lr", "phases.0.optim.main.momentum"
+EPOCHS = "phases.0.epochs"
+Write = Callable[..., Path]
+
+
+def planned(path: Path, *words: str) -> drive.Plan:
+    return drive.plan(Study.load(str(path), words))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seeds": 0}, "needs a seed"),
+        ({"seeds": [1, 1]}, "said twice"),
+        ({"factors": {}}, "nothing is compared"),
+        ({"factors": {LR: []}}, "factor without values"),
+        ({"factors": {"phases.0.optim.main.lrr": [1, 2]}}, "lrr"),
+        ({"factors": {"model.widht": [8, 16]}}, "widht"),
+        ({"factors": {LR: [0.1, 0.1]}}, "two arms are called"),
+        ({"arms": {"a": {LR: 0.1}, "b": {LR: 0.1}}, "factors": {}}, "are the same run"),
+        ({"arms": {"a": {"evals.accuracy.every": 2}, "b": {}}, "factors": {}}, "are the same run"),
+        ({"baseline": "lr 0.2"}, "no arm 'lr 0.2'"),
+        ({"claims": [{"arm": "lr 0.1", "value": 0.5}]}, "source"),
+        ({"claims": [{"arm": "lr 3", "value": 0.5, "source": "a paper"}]}, "no arm 'lr 3'"),
+        ({"metric": "test/acuracy"}, "no score 'test/acuracy'"),
+        ({"metric": "train/loss"}, "val/accuracy"),
+        ({"recipe": "nowhere.yaml"}, "no such recipe"),
+        ({"metrik": 3}, "unknown key 'metrik'"),
+        ({"vary": ["phases.0.optm"]}, "names nothing"),
+        ({"allow": ["epoch"]}, "names nothing"),
+        ({"set": {"keep.metric": "test/accuracy"}}, "never chosen by a test metric"),
+        ({"scales": {"full": {}}, "scale": "smal"}, "no scale 'smal'"),
+        ({"factors": {"from": {"a": {"phases.0.init": "before.x"}, "b": {}}}}, "not in `before`"),
+    ],
+)
+def test_mistakes_are_one_line_each_and_nothing_is_run(
+    written: Write, changes: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs"
+    found = cli("study", written(**changes), "--out", out)
+    assert found.code == 2 and found.err.count("\n") == 1, found.err
+    assert said in found.err
+    assert not out.exists() or not [*out.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("arm", "kind"),
+    [
+        ({EPOCHS: 2}, "epochs"),
+        ({"phases.0.schedule": "cosine"}, "schedule"),
+        ({"data.train.transforms": []}, "augmentation"),
+        ({"data.batch": 32}, "batch"),
+        ({"data.splits.seed": 1}, "split"),
+        ({"data.noise": {"symmetric": {"rate": 0.1}}}, "label noise"),
+        ({"phases.0.optim.main.weight_decay": 0.1}, "optimizer"),
+        ({"keep.patience": 3}, "epochs"),
+    ],
+)
+def test_what_else_differs_is_refused_by_its_name_or_allowed(
+    written: Write, arm: dict[str, Any], kind: str
+) -> None:
+    two = {"plain": {MOMENTUM: 0.0}, "momentum": {MOMENTUM: 0.9, **arm}}
+    with pytest.raises(Refusal) as refused:
+        planned(written(arms=two, factors={}))
+    assert kind in refused.value.value and "(momentum)" in str(refused.value)
+    made = planned(written(arms=two, factors={}, vary=[MOMENTUM], allow=[kind]))
+    assert {each.kind for each in made.confounds} == {kind}
+    everything = planned(written(arms=two, factors={}, vary=[MOMENTUM, *arm]))
+    assert everything.confounds == []
+
+
+def test_a_factor_alone_is_no_confound(written: Write) -> None:
+    assert planned(written()).confounds == []
+    grid = {LR: [0.1, 0.01], "data.batch": [32, 64]}
+    made = planned(written(factors=grid))
+    assert made.confounds == []
+    assert [arm.label for arm in made.arms] == [
+        f"lr {lr:g}, batch {batch}" for lr in (0.1, 0.01) for batch in (32, 64)
+    ]
+    assert made.arms[1].values == {LR: 0.1, "data.batch": 64}
+    assert made.arms[0].recipe.data.lanes == 32
+
+
+def test_a_larger_model_has_more_parameters_and_that_is_said(written: Write) -> None:
+    factors = {"model.width": [8, 16]}
+    with pytest.raises(Refusal, match="parameter count: .*1,"):
+        planned(written(factors=factors))
+    made = planned(written(factors=factors, allow=["parameter count"]))
+    assert len(made.confounds) == 1 and "width 16" in str(made.confounds[0])
+
+
+def test_a_steeper_loss_is_a_confound_unless_its_rate_undoes_it(written: Write) -> None:
+    def two(lr: float) -> dict[str, Any]:
+        task = {"name": "squared_error"}
+        return {
+            "sum": {"phases.0.task": {**task, "reduction": "sum"}, LR: 0.001},
+            "mean": {"phases.0.task": {**task, "reduction": "mean"}, LR: lr},
+        }
+
+    vary = ["phases.0.task", LR]
+    with pytest.raises(
+        Refusal, match=r"loss scale: x 640 at lr 0.001 .*\(sum\); x 1 at lr 0.001 .*\(mean\)"
+    ):
+        planned(written(arms=two(0.001), factors={}, vary=vary))
+    with pytest.raises(Refusal, match=r"lr 0.64 and weight decay 0.0005"):
+        planned(written(arms=two(0.64), factors={}, vary=vary))  # which decays 640 times as fast
+    without = {"phases.0.optim.main.weight_decay": 0.0}
+    assert planned(written(arms=two(0.64), factors={}, vary=vary, set=without)).confounds == []
+    adam = {"phases.0.optim.main": {"name": "adam", "lr": 0.001}}
+    assert planned(written(arms=two(0.001), factors={}, vary=vary, set=adam)).confounds == []
+
+
+def test_recipes_are_a_factor_and_whatever_differs_is_told(
+    written: Write, base: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.yaml"
+    recipe = Recipe.load(str(base)).override({"model.dropout": 0.2, EPOCHS: 2, "name": "other"})
+    other.write_text(recipe.yaml())
+    two = {"plain": str(base), "dropout": str(other)}
+    with pytest.raises(Refusal, match="epochs") as refused:
+        planned(written(recipe=two, factors={}))
+    assert refused.value.value == ["epochs", "model"]
+    made = planned(written(recipe=two, factors={}, vary=["model"], allow=["epochs"]))
+    assert [each.kind for each in made.confounds] == ["epochs"]
+
+
+def test_a_planted_leak_is_refused(written: Write, tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    source = np.random.default_rng(0)
+    for split, rows in {"train": 40, "val": 8, "test": 8}.items():
+        for number in range(rows):
+            folder = pictures / split / f"class {number % 2}"
+            folder.mkdir(parents=True, exist_ok=True)
+            picture = source.integers(0, 255, (12, 12, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(folder / f"{number:03}.png")
+    stolen = next((pictures / "train" / "class 0").iterdir())
+    (pictures / "test" / "class 0" / "again.png").write_bytes(stolen.read_bytes())
+    set_ = {"data.source": f"imagefolder:{pictures}", "data.batch": 8, "data.size": 12}
+    set_ |= {"data.train.transforms": []}
+    path = written(set=set_)
+    said = cli("study", path, "--out", tmp_path / "runs")
+    assert said.code == 2 and "share pictures" in said.err and "arm 'lr 0.1'" in said.err, said.err
+    assert not (tmp_path / "runs" / "small").exists()
+    made = planned(written(set={**set_, "data.allow_leaks": ["train/test"]}))
+    assert made.notes and "1 of test's rows" in made.notes[0]
+
+
+def test_scales_and_overrides(written: Write) -> None:
+    scales = {
+        "full": {"set": {"model.width": 16}, "seeds": 5, "ceiling": 0.99},
+        "small": {"set": {"model.width": 4}},
+    }
+    path = written(scales=scales)
+    small, full = Study.load(str(path)), Study.load(str(path), ["scale=full"])
+    assert small.scale == "small" and small.run_seeds == [0, 1]
+    assert full.run_seeds == [0, 1, 2, 3, 4] and full.best_possible == 0.99
+    assert arms.arms(full)[0].recipe.model.arguments["width"] == 16
+    changed = Study.load(str(path), ["seeds=3", "set.data.batch=32", f"factors.{LR}=[1, 2]"])
+    assert changed.run_seeds == [0, 1, 2] and changed.set["data.batch"] == 32
+    with pytest.raises(Refusal, match=r"set\.model\.width"):
+        Study.load(str(path), ["model.width=3"])
+
+
+def test_seeds_are_paired_unless_told_otherwise(written: Write) -> None:
+    def seeds(**changes: Any) -> list[tuple[int, int]]:
+        study = Study.load(str(written(**changes)))
+        cells = arms.cells(study, arms.arms(study))
+        return [(cell.seed, cell.recipe.seed) for cell in cells]
+
+    assert seeds() == [(0, 0), (0, 0), (1, 1), (1, 1)]
+    apart = seeds(paired=False)
+    assert len({seed for _, seed in apart}) == 4 and [seed for seed, _ in apart] == [0, 0, 1, 1]
+    noise = {"data.noise": {"symmetric": {"rate": 0.1}}}
+    study = Study.load(str(written(set=noise, seeded=["data.noise.seed"], seeds=[4])))
+    cells = arms.cells(study, arms.arms(study))
+    assert all(cell.recipe.plain()["data"]["noise"]["seed"] == 4 for cell in cells)
+
+
+def test_yaml_of_a_study_loads_again(written: Write) -> None:
+    study = Study.load(str(written()))
+    assert Study.check(yaml.safe_load(yaml.safe_dump(study.model_dump(mode="json")))) == study
