@@ -108,12 +108,12 @@ def normal(norm: nn.Module) -> nn.Module:
 
 
 class Pairs(Task):
-    """Two networks, a loss each; the second with weights of its own."""
+    """Three networks, a loss each: a mean, one with weights of its own, a sum."""
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.one, self.two = nn.Linear(3, 2), nn.Linear(3, 1)
+        self.one, self.two, self.three = nn.Linear(3, 2), nn.Linear(3, 1), nn.Linear(3, 1)
 
     def losses(self, x: Tensor) -> list[Step]:
         weight = x[:, 0].abs() + 0.1
@@ -121,7 +121,7 @@ class Pairs(Task):
         return [
             Step(self.one(x).square().mean()),
             Step((error * weight).sum() / weight.sum(), weight=weight.sum()),
-            Step(1e-2 * self.two(x).pow(4).mean(), summed=True),
+            Step(1e-2 * self.three(x).square().mean(), summed=True),
         ]
 
 
@@ -391,7 +391,7 @@ def test_gradients_of_uneven_ranks_are_those_of_the_whole_batch(ranks: list[Foun
     for step in task.losses(drawn(rows, 3)):
         scaled(step, rows, rows, 1).backward()
     for found in each(ranks, "gradients"):
-        assert (found["wrapped"], found["plain"]) == (["one", "two"], "Linear")
+        assert (found["wrapped"], found["plain"]) == (["one", "three", "two"], "Linear")
         for mine, parameter in zip(found["grads"], task.parameters(), strict=True):
             torch.testing.assert_close(mine, parameter.grad, rtol=1e-5, atol=1e-6)
 
