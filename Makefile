@@ -35,6 +35,7 @@ check: $(STAMP)  ## lint, format, types, import directions, schema
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python launch.py list --schema | diff - docs/recipe.schema.json
+	$(BIN)/python launch.py list studies --schema | diff - docs/study.schema.json
 
 bench: $(STAMP)  ## the benchmarks of docs/benchmarks.md
 	$(BIN)/python -m benchmarks
@@ -46,8 +47,9 @@ bench-peers: $(STAMP)  ## the stream beside other loaders, each installed in .ve
 notebook: $(STAMP)  ## run the notebooks
 	$(BIN)/python -m pytest --nbmake notebooks --nbmake-timeout=300
 
-schema: $(STAMP)  ## write the recipes' JSON Schema anew
+schema: $(STAMP)  ## write the JSON Schemas of recipes and studies anew
 	$(BIN)/python launch.py list --schema > docs/recipe.schema.json
+	$(BIN)/python launch.py list studies --schema > docs/study.schema.json
 
 constraints: $(STAMP)  ## pin for cluster/deploy what this environment has
 	(echo "# What \`make test\` passed with: \`make constraints\` writes it anew."; \

@@ -11,7 +11,7 @@ from cluster.shipping import Cargo
 from datasets import store
 from datasets.refusal import Refusal
 
-VERBS = ("train", "search", "evaluate", "pack", "doctor")
+VERBS = ("train", "search", "study", "evaluate", "pack", "doctor")
 _HERE = (
     "--pause",
     "--resume",
@@ -46,6 +46,8 @@ def planned(words: Sequence[str], shipped: Cargo) -> list[str]:
         rest = _trained(rest, shipped)
     if verb == "search":
         rest = _searched(rest, shipped)
+    if verb == "study":
+        rest = _studied(rest, shipped)
     if verb == "doctor":
         rest = _examined(rest, shipped)
     return [verb, *rest]
@@ -87,6 +89,31 @@ def _searched(words: Sequence[str], shipped: Cargo) -> list[str]:
     return [*url, place, *changes, *_said(options)]
 
 
+def _studied(words: Sequence[str], shipped: Cargo) -> list[str]:
+    """Of a study's file, which the room of studies has read before; words and options stay as they are."""
+    place = next((word for word in words if not word.startswith("-")), "")
+    if not place:
+        raise Refusal(
+            "no study is named", path="study", remedy="submit -- study studies/digits_lr.yaml"
+        )
+    if looks := [word for word in words if word in ("status", "table", "diff")]:
+        raise Refusal(
+            "needs no job: whoever sees the study's folder may look",
+            path="study",
+            value=looks[0],
+            remedy=f"run `python launch.py study {' '.join(words)}` here",
+        )
+    said = [*words]
+    if _is_recipe(place):
+        said[said.index(place)] = _shipped(place, "the study", shipped)
+    _, _, options = _parts(words)
+    out = options.get("--out") or os.environ.get("MANTA_OUT", "")
+    if out and "--out" not in options:
+        said += ["--out", out]
+    _check_out(out or ("" if _is_recipe(place) else place))
+    return said
+
+
 def _examined(words: Sequence[str], shipped: Cargo) -> list[str]:
     """Of `doctor`, which needs neither a recipe nor a place for runs."""
     place, changes, options = _parts(words)
@@ -108,10 +135,15 @@ def _inside(place: str, changes: Sequence[str], shipped: Cargo) -> str:
     if not _is_recipe(place):
         return place
     Recipe.load(place, [*changes])  # a mistake costs half a second here, and minutes there
+    return _shipped(place, "the recipe", shipped)
+
+
+def _shipped(place: str, what: str, shipped: Cargo) -> str:
+    """A file's path in what is shipped."""
     inside = os.path.relpath(Path(place).resolve(), shipped.root.resolve())
     if inside not in shipped.files:
         raise Refusal(
-            "the recipe would not be shipped",
+            f"{what} would not be shipped",
             path=place,
             value=inside,
             remedy="put it into the checkout, where git does not ignore it",

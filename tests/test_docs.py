@@ -10,6 +10,8 @@ import pytest
 from typer.main import get_command
 
 import launch
+from search.studies import arms
+from search.studies.study import Study
 from trainers import feed
 from trainers.recipe import Recipe
 
@@ -33,6 +35,20 @@ def test_python_md_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert scores["test/accuracy"] > 0.3
     assert len(namespace["table"]) == 1  # type: ignore[arg-type]
     assert (tmp_path / "runs").is_dir()
+
+
+def test_studies_md_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("recipes", "studies"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    (text,) = blocks(ROOT / "docs" / "studies.md", "yaml")
+    (tmp_path / "study.yaml").write_text(text)
+    study = Study.load("study.yaml")
+    assert len(arms.arms(study)) == 6 and study.compare == "defence"
+    namespace: dict[str, object] = {}
+    (block,) = blocks(ROOT / "docs" / "studies.md", "python")
+    exec(compile(block, "docs/studies.md", "exec"), namespace)
+    assert len(namespace["found"].rows) == 2  # type: ignore[attr-defined]
 
 
 def test_the_recipe_of_the_docs_loads(tmp_path: Path) -> None:

@@ -14,12 +14,18 @@ from trainers.recipe import Recipe
 RECIPES = rooms.ROOT / "recipes"
 
 
-def rows(kind: str | None = None) -> list[dict[str, Any]]:
-    """`[{name, kind, path, rows, doc}]` of one kind or all; `rows` are those of the experiments that a recipe serves."""
+def rows(kind: str | None = None, *others: str) -> list[dict[str, Any]]:
+    """`[{name, kind, path, rows, doc}]` of one kind or all; `rows` are those of the experiments that a recipe serves.
+
+    `others` are kinds that are listed elsewhere.
+    """
     kinds = ("recipes", *rooms.ROOMS)
     if kind is not None and kind not in kinds:
         raise Refusal(
-            f"no such kind '{kind}'", path="list", value=kind, remedy=nearest(kind, kinds)
+            f"no such kind '{kind}'",
+            path="list",
+            value=kind,
+            remedy=nearest(kind, [*kinds, *others]),
         )
     found = []
     for each in (kind,) if kind else kinds:

@@ -1,4 +1,4 @@
-"""`list`: recipes and the parts that they can name."""
+"""`list`: recipes, studies and the parts that they can name."""
 
 from __future__ import annotations
 
@@ -15,22 +15,27 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="recipes, models, tasks, evals, optimizers, schedules, sources, frames, transforms, orders, noises, mixers, samplers or schedulers"
+            help="recipes, studies, models, tasks, evals, optimizers, schedules, sources, frames, transforms, orders, noises, mixers, samplers or schedulers"
         ),
     ] = None,
     schema: Annotated[
-        bool, typer.Option("--schema", help="the recipes' JSON Schema, for editors")
+        bool,
+        typer.Option("--schema", help="the JSON Schema of recipes, or of studies, for editors"),
     ] = False,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List recipes and the parts that they can name."""
+    """List recipes, studies and the parts that they can name."""
+    from search.studies import catalogue as studies
     from trainers import catalogue
 
     if schema:
-        print(json.dumps(catalogue.schema(), indent=1))
+        tree = studies.schema() if kind == "studies" else catalogue.schema()
+        print(json.dumps(tree, indent=1))
         return
-    rows = catalogue.rows(kind)
+    rows = [] if kind == "studies" else catalogue.rows(kind, "studies")
+    if kind in (None, "studies"):
+        rows = [*rows, *studies.rows()]
     lines = "\n".join(
         f"{row['kind']:11} {row['name']:20} {row['path']:34} {row['doc']}" for row in rows
     )

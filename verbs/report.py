@@ -1,4 +1,4 @@
-"""`report`: a run's page, or a search's."""
+"""`report`: the page of a run, a search or a study."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from verbs.door import Debug, Json, RunPath, run_at, tell, verb
 
 @verb("python launch.py report runs/digits-71f2417a")
 def report(run: RunPath, as_json: Json = False, debug: Debug = False) -> None:
-    """Draw report.html anew from the folder of a run, or of a search (with TensorBoard's HParams), alone."""
+    """Draw report.html anew from the folder of a run, a search (with TensorBoard's HParams) or a study, alone."""
     from datasets import store
+    from search.studies.folder import STUDY
     from search.tune.folder import RECIPE
 
     if store.exists(store.join(run, RECIPE)):
@@ -17,6 +18,11 @@ def report(run: RunPath, as_json: Json = False, debug: Debug = False) -> None:
 
         page = write_search(run)
         hparams.write(run)
+    elif store.exists(store.join(run, STUDY)):
+        from search.studies.folder import Folder
+        from search.studies.page import write as write_study
+
+        page = write_study(Folder.open(run))
     else:
         from search.report import write
 

@@ -14,7 +14,8 @@ from verbs.door import Debug, Json, Out, draw, not_both, tell, verb
 @verb("python launch.py results --since 7d --sort val/accuracy --where model=small_cnn")
 def results(
     runs: Annotated[
-        list[str] | None, typer.Argument(help="run folders to compare, or one search folder")
+        list[str] | None,
+        typer.Argument(help="run folders to compare, or one search or study folder"),
     ] = None,
     out: Out = None,
     since: Annotated[str | None, typer.Option(help="7d, 12h or a date")] = None,
@@ -29,7 +30,7 @@ def results(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List and filter runs; given two or more, compare their recipes, scores and curves; given a search, its trials."""
+    """List and filter runs; given two or more, compare their recipes, scores and curves; given a search, its trials; given a study, its table."""
     from search import listing
 
     width = shutil.get_terminal_size((100, 24)).columns
@@ -39,6 +40,9 @@ def results(
         for option, value in options.items():
             not_both(option, value, "a search", runs[0])
         _trials(runs[0], save, best, as_json, width)
+        return
+    if runs and len(runs) == 1 and _is_study(runs[0]):
+        _cells(runs[0], save, as_json)
         return
     if save or best:
         raise Refusal(
@@ -58,11 +62,35 @@ def results(
         draw(*drawn)
 
 
+def _is_study(folder: str) -> bool:
+    from datasets import store
+    from search.studies.folder import STUDY
+
+    return store.exists(store.join(folder, STUDY))
+
+
 def _is_search(folder: str) -> bool:
     from datasets import store
     from search.tune.folder import RECIPE
 
     return store.exists(store.join(folder, RECIPE))
+
+
+def _cells(folder: str, save: str | None, as_json: bool) -> None:
+    """A study's table; `save` writes a row a run."""
+    from datasets import store
+    from search.studies import table, writing
+    from search.studies.folder import Folder
+
+    found = table.read(Folder.open(folder))
+    if as_json:
+        tell(True, writing.tree(found), "")
+    elif save:
+        kind = save.rpartition(".")[2].lower()
+        store.write_bytes(save, writing.written(found, kind).encode())
+        tell(False, None, save)
+    else:
+        draw(*writing.drawn(found))
 
 
 def _trials(folder: str, save: str | None, best: str | None, as_json: bool, width: int) -> None:

@@ -50,6 +50,7 @@ def submit(
         return
     job = attach
     if job is None:
+        _check_study(words or [])
         shipped = cargo(ROOT)
         planned, variables = (
             entrypoint.planned(words or (), shipped),
@@ -72,6 +73,16 @@ def submit(
     if code:
         sys.stderr.write(f"job {job} {there.status(job).lower()}: {there.why(job)}\n")
         raise SystemExit(code)
+
+
+def _check_study(words: list[str]) -> None:
+    """A mistake in a study costs a second here, and minutes there."""
+    from search.studies import arms
+    from search.studies.study import Study
+
+    verb, *rest = [word for word in words if not word.startswith("-")] or [""]
+    if verb == "study" and rest and rest[0].endswith((".yaml", ".yml")):
+        arms.arms(Study.load(rest[0], [word for word in rest[1:] if "=" in word]))
 
 
 def follow(there: Jobs, job: str, sink: TextIO) -> None:

@@ -80,6 +80,13 @@ def arms(study: Study) -> list[Arm]:
             )
         found.append(Arm(label, values, changes, recipe))
     _check_names(study, [arm.label for arm in found])
+    if study.compare not in ("baseline", "all", *factors):
+        raise Refusal(
+            f"'{study.compare}' is no factor",
+            path="compare",
+            value=study.compare,
+            remedy=nearest(study.compare, ["baseline", "all", *factors]),
+        )
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from search.studies import guards
 from search.studies.arms import Arm, Cell
 from search.studies.folder import STUDY, Entry, Folder
 from search.studies.study import Study
+from search.studies.telling import Teller
 from trainers import feed
 from trainers.recipe import Recipe
 
@@ -40,9 +40,12 @@ class Plan:
     datasets: Mapping[str, Dataset]
     confounds: list[guards.Confound]  # that are allowed
     notes: list[str]
+    lookalikes: dict[str, list[list[Any]]]  # by digest
 
 
-def plan(study: Study, *, quiet: bool = True) -> Plan:
+def plan(
+    study: Study, *, quiet: bool = True, known: Mapping[str, list[list[Any]]] | None = None
+) -> Plan:
     """Everything that can be known beforehand. Raises Refusal for whatever would spoil the table."""
     listed = arms_of.arms(study)
     guards.check_names(study, listed)
@@ -51,7 +54,8 @@ def plan(study: Study, *, quiet: bool = True) -> Plan:
     notes = guards.check_data(study, listed, datasets)
     found = guards.confounds(study, listed, datasets)
     guards.refuse(study, found)
-    return Plan(study, listed, datasets, found, notes)
+    alike, more = guards.lookalikes(listed, datasets, known or {})
+    return Plan(study, listed, datasets, found, [*notes, *more], alike)
 
 
 def run(
@@ -66,7 +70,7 @@ def run(
     """Run what is missing of a study; the same call goes on after any end. `only` are arms, by name."""
     folder = Folder.of(study, out)
     study = _with_more(study, folder, more_seeds)
-    made = plan(study, quiet=quiet)
+    made = plan(study, quiet=quiet, known=folder.state.get("lookalikes"))
     known = [arm.label for arm in made.arms]
     for name in only:
         if name not in known:
@@ -128,6 +132,7 @@ def _written(folder: Folder, made: Plan) -> None:
         arms={arm.label: dict(arm.values) for arm in made.arms},
         confounds=[str(each) for each in made.confounds] or None,
         notes=made.notes or None,
+        lookalikes=made.lookalikes,
         classes=max(len(data.manifest.classes) for data in made.datasets.values()),
     )
 
@@ -144,7 +149,8 @@ class _Driver:
         digests: Mapping[str, str],
         quiet: bool,
     ) -> None:
-        self.made, self.folder, self.runs, self.quiet = made, folder, runs, quiet
+        self.made, self.folder, self.runs = made, folder, runs
+        self.teller = Teller(made.study.metric, quiet)
         self.cells, self.digests = cells, digests
         self.signals: list[int] = []
         self.begun, self.spent = time.monotonic(), float(folder.state.get("seconds", 0.0))
@@ -159,13 +165,15 @@ class _Driver:
         """Everything that is missing, of the arms in `only`."""
         wished = [cell for cell in self.cells if not only or cell.arm in only]
         scale = self.made.arms[0].recipe.scale
-        with stopping_on_signals(self.signals):
+        with stopping_on_signals(self.signals), self.teller:
             for cell in self.cells:
                 self._note(cell)
             queue = [*self._missing_first(wished), *self._missing(wished, rerun_stale)]
             self._keep()
             if queue:
-                self._say(f"{len(queue)} runs to do of {len(self.cells)} -> {self.folder.url}")
+                self.teller.line(
+                    f"{len(queue)} runs to do of {len(self.cells)} -> {self.folder.url}"
+                )
                 pool = Pool(scale, self.made.study.parallel or self._alone(scale))
                 for served in pool.serve(lambda: self._next(queue), self._stopping):
                     self._ended(served)
@@ -198,6 +206,8 @@ class _Driver:
             entry.run = self._url(ready, self.digests[cell.arm])
             done = Run(self.folder.run_url(entry))
             entry.status = str(done.summary.get("status", "missing"))
+            if (score := done.scores.get(self.made.study.metric)) is not None:
+                self.teller.scores[key] = score
             entry.why = str(done.summary.get("error") or "") if entry.status == "failed" else ""
             if entry.status == "running":  # by whom? we hold the study
                 entry.status = "stopped"
@@ -293,11 +303,10 @@ class _Driver:
                 self.urls[key] = served.wanted.folder
             else:
                 self.failed[key] = served.why
-            self._say(f"before: {name}{of}: {served.why or served.status}")
+            self.teller.line(f"before: {name}{of}: {served.why or served.status}")
             return
         entry = self.entries[key]
         entry.status, entry.why = served.status, served.why
-        self._keep()
         done = sum(each.status == "finished" for each in self.entries.values())
         metric = self.made.study.metric
         told = served.why or served.status
@@ -305,7 +314,10 @@ class _Driver:
         if served.status == "finished":
             score, took = run.scores.get(metric), run.summary.get("seconds", 0.0)
             told = f"{metric} {score:.4f}, {took:.1f} s" if score is not None else f"no {metric}"
-        self._say(f"{entry.arm}, seed {entry.seed}: {told} ({done} of {len(self.entries)})")
+            if score is not None:
+                self.teller.scores[key] = score
+        self.teller.line(f"{entry.arm}, seed {entry.seed}: {told} ({done} of {len(self.entries)})")
+        self._keep()
 
     def _url(self, recipe: Recipe, digest: str) -> str:
         """The run's folder by its name alone: it is beside the study's."""
@@ -325,11 +337,7 @@ class _Driver:
         self.folder.write_entries(
             self.entries.values(), seconds=round(self._seconds(), 1), **changes
         )
-
-    def _say(self, text: str) -> None:
-        if not self.quiet:
-            sys.stderr.write(f"{text}\n")
-            sys.stderr.flush()
+        self.teller.show(self.entries)
 
 
 def _free(url: str) -> str:

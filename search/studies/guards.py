@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+from datasets.card import duplicates, fingerprints
 from datasets.packed import leaks
+from datasets.packed.shelf import Shelf
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from search.results import flatten
@@ -48,6 +50,7 @@ PARAMETERS, LOSS_SCALE = "parameter count", "loss scale"
 # Not of a run's outcome, or another name for the same.
 _ASIDE = re.compile(r"^(name|rows|seed|scale|log|search|data\.ledger|keep\.(every_|last|best))")
 ROUNDING = 1e-9
+MOST_LOOKED_AT = 200_000  # pictures of a set, that are decoded once to look for near copies
 
 
 @dataclass(frozen=True)
@@ -157,6 +160,48 @@ def check_data(study: Study, arms: Sequence[Arm], datasets: Mapping[str, Dataset
         for leak in leaks.of(dataset.manifest):
             told.append(f"leak, allowed by data.allow_leaks: {leak}")
     return list(dict.fromkeys(told))
+
+
+def lookalikes(
+    arms: Sequence[Arm], datasets: Mapping[str, Dataset], known: Mapping[str, list[list[Any]]]
+) -> tuple[dict[str, list[list[Any]]], list[str]]:
+    """Pictures that two splits share though their bytes differ: by pixels, which is refused, and by perceptual hash, which is told.
+
+    Gives (what was found of each set, by digest, to be `known` next time; notes).
+    """
+    found, notes = dict(known), []
+    for arm in arms:
+        manifest = datasets[arm.label].manifest
+        if manifest.kind != "image":
+            continue
+        if manifest.digest not in found:
+            whole = {"subset": None, "noise": None, "class_weights": None}
+            packed = feed.dataset(arm.recipe.data.model_copy(update=whole))
+            if not all(isinstance(packed.shelf(name), Shelf) for name in packed.manifest.splits):
+                continue  # a mixture, or folds: views of sets whose cards tell
+            rows = sum(split.rows for split in packed.manifest.splits.values())
+            if rows > MOST_LOOKED_AT:
+                notes.append(
+                    f"{rows:,} pictures are too many to look for near copies here: `data card` does"
+                )
+                continue
+            prints = fingerprints.take(packed)
+            found[manifest.digest] = [
+                [leak.split, leak.within, leak.exact, leak.near]
+                for leak in duplicates.find(prints).leaks
+            ]
+        for split, within, exact, near in found[manifest.digest]:
+            pair = {f"{split}/{within}", f"{within}/{split}"}
+            if exact and not pair & {*arm.recipe.data.allow_leaks}:
+                raise Refusal(
+                    f"arm '{arm.label}': {exact:,} pictures of {split} are in {within} too, stored otherwise",
+                    path="data.allow_leaks",
+                    value=exact,
+                    remedy=f"pack the set without them, or set data.allow_leaks=[{within}/{split}]",
+                )
+            if near:
+                notes.append(f"{near:,} pictures of {split} look like pictures of {within}")
+    return found, list(dict.fromkeys(notes))
 
 
 def _declared(study: Study, arms: Sequence[Arm]) -> Iterator[Confound]:

@@ -112,7 +112,10 @@ class Study(Frozen):
     baseline: str | None = Field(
         None, description="the arm others are held against; default the first"
     )
-    compare: Literal["baseline", "all"] = "baseline"
+    compare: str = Field(
+        "baseline",
+        description="all: every pair of arms; a factor: arms that differ in it alone, with its first level",
+    )
     margin: NonNegativeFloat = Field(
         0.0, description="differences up to this are of no interest: ties"
     )

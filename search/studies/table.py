@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -123,10 +124,10 @@ class Table:
         return self.study.baseline or self.rows[0].arm
 
     def versus(self, arm: str) -> Compared | None:
-        """The arm against the baseline."""
+        """The arm against the one that it is held against in the table's row."""
+        found = [each for each in self.compared if each.arm == arm]
         return next(
-            (each for each in self.compared if each.arm == arm and each.other == self.baseline),
-            None,
+            (each for each in found if each.other == self.baseline), next(iter(found), None)
         )
 
     @property
@@ -186,19 +187,22 @@ def _result(folder: Folder, study: Study, entry: Entry, now: str) -> Result:
     told = replace(told, score=float(score))
     if not math.isfinite(told.score or 0.0):
         return replace(told, state="diverged", score=None, why=f"{study.metric} is no number")
-    if _collapsed(run, study.metric, float(score)):
-        return replace(told, state="collapsed", why="no better than naming the largest class")
+    if why := _collapsed(run, study.metric, float(score)):
+        return replace(told, state="collapsed", why=why)
     return replace(told, state="finished" if env.get("code") == now else "stale")
 
 
-def _collapsed(run: Run, metric: str, score: float) -> bool:
-    """Whether an accuracy cannot be told from always naming the split's largest class (one-sided binomial test)."""
+def _collapsed(run: Run, metric: str, score: float) -> str:
+    """Why a score is none: an accuracy that cannot be told from naming the largest class, a fit no better than the mean."""
     split, _, name = metric.partition("/")
+    if run.scores.get(f"{split}/r2", 1.0) <= 0:
+        return "no better than the mean of all values"
     counts = (run.json("data.json").get("counts") or {}).get(split)
     if name != "accuracy" or not counts or len(counts) < 2:
-        return False
+        return ""
     total, most = sum(counts.values()), max(counts.values())
-    return statistics.better_than(most / total, round(score * total), total) > CHANCE
+    chance = statistics.better_than(most / total, round(score * total), total) > CHANCE
+    return "no better than naming the largest class" if chance else ""
 
 
 def _compared(table: Table) -> list[Compared]:
@@ -207,15 +211,28 @@ def _compared(table: Table) -> list[Compared]:
         return []
     base = table.baseline
     pairs = [(arm, base) for arm in names if arm != base]
+    by_name = {row.arm: row for row in table.rows}
     if table.study.compare == "all":
         pairs = [(arm, other) for n, other in enumerate(names) for arm in names[n + 1 :]]
-    by_name = {row.arm: row for row in table.rows}
+    elif table.study.compare != "baseline":
+        pairs = [*_within(table)]
     found = [_difference(table, by_name[arm], by_name[other]) for arm, other in pairs]
     adjusted = statistics.holm([each.gap.p for each in found])
     return [
         replace(each, adjusted=p, verdict=_verdict(table.study, replace(each, adjusted=p)))
         for each, p in zip(found, adjusted, strict=True)
     ]
+
+
+def _within(table: Table) -> Iterator[tuple[str, str]]:
+    """Arms that differ in one factor alone, each beside the one of its first level."""
+    factor = table.study.compare
+    firsts: dict[str, str] = {}
+    for row in table.rows:
+        others = json.dumps({k: v for k, v in row.values.items() if k != factor}, default=str)
+        first = firsts.setdefault(others, row.arm)
+        if first != row.arm:
+            yield row.arm, first
 
 
 def _difference(table: Table, row: Row, other: Row) -> Compared:
@@ -307,10 +324,19 @@ def _judged(table: Table, claim: Claim) -> Judged:
 
 
 def span(metric: str, low: float, high: float) -> str:
-    """An interval as its metric is read."""
+    """An interval of differences as its metric is read."""
     if numbers.is_fraction(metric):
-        return f"{100 * low:.1f} to {100 * high:.1f} %"
-    return f"{numbers.number(low)} to {numbers.number(high)}"
+        return f"{100 * low:.1f} to {100 * high:.1f} %".replace("-", "−")
+    return f"{numbers.number(low)} to {numbers.number(high)}".replace("-", "−")
+
+
+def range_of(metric: str, found: Mean) -> str:
+    """The interval of a mean; of a share no further than a share can be."""
+    if found.low is None or found.high is None:
+        return "–"
+    if numbers.is_fraction(metric):
+        return span(metric, max(0.0, found.low), min(1.0, found.high))
+    return span(metric, found.low, found.high)
 
 
 def points(metric: str, value: float) -> str:
@@ -318,8 +344,8 @@ def points(metric: str, value: float) -> str:
     if value != value:
         return "–"
     if numbers.is_fraction(metric):
-        return f"{100 * value:+.1f} points"
-    return f"{'+' if value >= 0 else '−'}{numbers.number(abs(value))}"
+        return f"{100 * value:+.1f} points".replace("-", "−")
+    return f"{'−' if value < 0 else '+'}{numbers.number(abs(value))}"
 
 
 def _warnings(table: Table) -> list[str]:

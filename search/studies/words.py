@@ -33,7 +33,8 @@ def sentences(table: Table) -> list[str]:
     ties = tied_with_best(table)
     rest = [row.arm for row in table.rows if row.mean and row.arm not in (best.arm, *ties)]
     if ties:
-        which = "all others" if not rest and len(ties) > 1 else _listed(ties)
+        everybody = len(ties) == len(table.rows) - 1 and len(ties) > 1
+        which = "all others" if everybody else _listed(ties)
         said.append(f"A tie with {which}: the difference may be chance.")
     elif rest:
         said.append("It differs from every other arm beyond chance.")
@@ -57,7 +58,7 @@ def mean(table: Table, row: Row) -> str:
 
 def plain_points(metric: str, value: float) -> str:
     """A spread, without a sign or unit."""
-    return f"{100 * value:.1f}" if numbers.is_fraction(metric) else numbers.number(value)
+    return f"{100 * value:.1f}" if numbers.is_fraction(metric) else f"{value:.2g}"
 
 
 def gap(table: Table, found: Compared) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from datasets.refusal import Refusal, nearest
 from search import numbers, terminal
 from search.results import compare
 from search.studies import words
-from search.studies.table import Result, Table, difference, points, span
+from search.studies.table import Compared, Result, Table, difference, points, range_of, span
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,8 +25,17 @@ KINDS = ("terminal", "md", "latex", "csv", "json")
 def lines(table: Table) -> tuple[list[str], list[list[str]]]:
     """(headings, a row of text an arm)."""
     study, base = table.study, table.baseline
+    # Where not all are held against one arm, each row names its own.
+    several = len({each.other for each in table.compared}) > 1 and study.compare != "all"
     ties, best = words.tied_with_best(table), table.best
-    headings = ["arm", "n", f"{study.metric}, mean ± sd", "95 % interval", f"beside {base}", "p"]
+    headings = [
+        "arm",
+        "n",
+        f"{study.metric}, mean ± sd",
+        "95 % interval",
+        "difference" if several else f"beside {base}",
+        "p",
+    ]
     headings += ["verdict", "runs", "time", "images"]
     rows = []
     for row in table.rows:
@@ -36,8 +46,7 @@ def lines(table: Table) -> tuple[list[str], list[list[str]]]:
                 f" ± {words.plain_points(study.metric, found.sd)}" if found.sd is not None else ""
             )
             mean = f"{numbers.score(study.metric, found.mean)}{spread}"
-        if found and found.low is not None and found.high is not None:
-            interval = span(study.metric, found.low, found.high)
+            interval = range_of(study.metric, found)
         mark = ""
         if best and row.arm == best.arm:
             mark = "best"
@@ -49,7 +58,11 @@ def lines(table: Table) -> tuple[list[str], list[list[str]]]:
                 str(found.n if found else 0),
                 mean,
                 interval,
-                words.gap(table, versus) if versus else "baseline" if row.arm == base else "–",
+                _beside(table, versus, several)
+                if versus
+                else "baseline"
+                if several or row.arm == base
+                else "–",
                 words.p_value(versus.adjusted) if versus else "",
                 ", ".join(filter(None, (versus.verdict if versus else "", mark))),
                 "; ".join(row.told()) or "all",
@@ -58,6 +71,10 @@ def lines(table: Table) -> tuple[list[str], list[list[str]]]:
             ]
         )
     return headings, rows
+
+
+def _beside(table: Table, versus: Compared, several: bool) -> str:
+    return f"{words.gap(table, versus)} to {versus.other}" if several else words.gap(table, versus)
 
 
 def claimed(table: Table) -> tuple[list[str], list[list[str]]]:
@@ -284,10 +301,33 @@ def _state(table: Table, result: Result | None) -> str:
     return result.state
 
 
-def _rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> RenderableType:
+_SPARE = ("images", "time", "runs", "95 % interval")  # what goes first where the line is too short
+
+
+def _fitting(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> tuple[list[str], list[list[str]]]:
+    """Without the columns that would make the others wrap; what all rows say alike goes with them."""
+    kept = [*range(len(headings))]
+    for name in _SPARE:
+        needed = sum(
+            2 + max([len(headings[n].split()[0]), *(len(row[n]) for row in rows)]) for n in kept
+        )
+        if needed > width and name in headings:
+            place = headings.index(name)
+            told = name == "runs" and any(row[place] != "all" for row in rows)
+            kept = kept if told else [n for n in kept if n != place]
+    return [headings[n] for n in kept], [[row[n] for n in kept] for row in rows]
+
+
+def _rich(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None
+) -> RenderableType:
     from rich.table import Table as Drawn
     from rich.text import Text
 
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    headings, rows = _fitting(headings, rows, width)
     made = Drawn(box=None, header_style="bold", pad_edge=False)
     for n, heading in enumerate(headings):
         made.add_column(
@@ -305,8 +345,17 @@ def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([line(headings), "|" + "---|" * len(headings), *(line(row) for row in rows)])
 
 
-_LATEX = {"&": r"\&", "%": r"\%", "_": r"\_", "#": r"\#", "$": r"\$", "±": r"$\pm$", "<": "$<$"}
-_LATEX |= {"–": "--", "−": "$-$", "^": r"\^{}", "{": r"\{", "}": r"\}", "~": r"\~{}"}
+_LATEX = {
+    "&": r"\&",
+    "%": r"\%",
+    "_": r"\_",
+    "#": r"\#",
+    "$": r"\$",
+    "±": r"$\pm$",
+    "<": "$<$",
+    "−": "$-$",
+}
+_LATEX |= {"–": "--", "^": r"\^{}", "{": r"\{", "}": r"\}", "~": r"\~{}"}
 
 
 def _escaped(text: str) -> str:

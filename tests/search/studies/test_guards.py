@@ -143,25 +143,34 @@ def test_recipes_are_a_factor_and_whatever_differs_is_told(
     assert [each.kind for each in made.confounds] == ["epochs"]
 
 
-def test_a_planted_leak_is_refused(written: Write, tmp_path: Path) -> None:
-    pictures = tmp_path / "pictures"
+def pictures(folder: Path) -> Path:
+    """A set of 56 small pictures in three splits, all different, of many sizes: they stay as they were stored."""
     source = np.random.default_rng(0)
     for split, rows in {"train": 40, "val": 8, "test": 8}.items():
         for number in range(rows):
-            folder = pictures / split / f"class {number % 2}"
-            folder.mkdir(parents=True, exist_ok=True)
-            picture = source.integers(0, 255, (12, 12, 3), dtype=np.uint8)
-            Image.fromarray(picture).save(folder / f"{number:03}.png")
-    stolen = next((pictures / "train" / "class 0").iterdir())
-    (pictures / "test" / "class 0" / "again.png").write_bytes(stolen.read_bytes())
-    set_ = {"data.source": f"imagefolder:{pictures}", "data.batch": 8, "data.size": 12}
+            place = folder / split / f"class {number % 2}"
+            place.mkdir(parents=True, exist_ok=True)
+            picture = source.integers(0, 255, (12 + number, 12, 3), dtype=np.uint8)
+            Image.fromarray(picture).save(place / f"{number:03}.png")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["bytes", "pixels"])
+def test_a_planted_leak_is_refused(written: Write, tmp_path: Path, kind: str) -> None:
+    folder = pictures(tmp_path / "pictures")
+    stolen, copy = folder / "train/class 0/000.png", folder / "test/class 0/again.png"
+    copy.write_bytes(stolen.read_bytes())
+    if kind == "pixels":
+        Image.open(stolen).save(copy, compress_level=0)
+    set_ = {"data.source": f"imagefolder:{folder}", "data.batch": 8, "data.size": 12}
     set_ |= {"data.train.transforms": []}
     path = written(set=set_)
     said = cli("study", path, "--out", tmp_path / "runs")
-    assert said.code == 2 and "share pictures" in said.err and "arm 'lr 0.1'" in said.err, said.err
-    assert not (tmp_path / "runs" / "small").exists()
+    assert said.code == 2 and said.err.count("error:") == 1, said.err
+    assert ("share pictures" if kind == "bytes" else "stored otherwise") in said.err
+    assert "arm 'lr 0.1'" in said.err and not (tmp_path / "runs" / "small").exists()
     made = planned(written(set={**set_, "data.allow_leaks": ["train/test"]}))
-    assert made.notes and "1 of test's rows" in made.notes[0]
+    assert len(made.notes) == (kind == "bytes")
 
 
 def test_scales_and_overrides(written: Write) -> None:

@@ -1,0 +1,173 @@
+"""What the table concludes from runs whose scores are known."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from cluster.environment import code
+from search.studies import table, words, writing
+from search.studies.folder import Entry, Folder
+from search.studies.table import Table
+
+ROWS = 200
+Scores = dict[str, Sequence[float]]
+Make = Callable[..., Table]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """`make({"a": [.9, .8], "b": [.7, .6]}, margin=.01)`: a table of runs with these test accuracies."""
+
+    def fabricate(scores: Scores, hits: dict[str, np.ndarray] | None = None, **study: Any) -> Table:
+        folder = Folder(str(tmp_path / "asked"))
+        tree = {
+            **{"name": "asked", "question": "Which is better?", "recipe": "recipes/digits.yaml"},
+            **{"arms": {arm: {} for arm in scores}, "metric": "test/accuracy"},
+            **{"seeds": max(map(len, scores.values())), **study},
+        }
+        (tmp_path / "asked").mkdir(exist_ok=True)
+        (tmp_path / "asked" / "study.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+        entries = []
+        for arm, found in scores.items():
+            for seed, score in enumerate(found):
+                run = f"{arm}-{seed}"
+                rows = hits[arm][seed] if hits else np.arange(ROWS) < round(score * ROWS)
+                written(tmp_path / run, float(score), rows)
+                entries.append(Entry(arm, seed, run, "digest", "finished"))
+        folder.write_entries(entries, arms={arm: {"arm": arm} for arm in scores}, status="finished")
+        return table.read(folder)
+
+    return fabricate
+
+
+def written(run: Path, score: float, hits: np.ndarray) -> None:
+    run.mkdir(exist_ok=True)
+    summary = {"status": "finished", "scores": {"test/accuracy": score}, "seconds": 2.0}
+    (run / "summary.json").write_text(
+        json.dumps({**summary, "samples": 100, "opened": {"test": 1}})
+    )
+    (run / "env.json").write_text(json.dumps({"code": code(), "commit": "c0ffee"}))
+    counts = {"test": {"cat": ROWS // 2, "dog": ROWS // 2}}
+    (run / "data.json").write_text(json.dumps({"counts": counts}))
+    frame = {"split": "test", "id": range(ROWS), "label": 1, "prediction": hits.astype(int)}
+    pd.DataFrame(frame).to_parquet(run / "predictions.parquet")
+
+
+def verdicts(found: Table) -> dict[str, str]:
+    return {each.arm: each.verdict for each in found.compared}
+
+
+def test_differences_are_paired_by_seed(make: Make) -> None:
+    """Seeds differ by far more than arms do: only in pairs can the difference be seen."""
+    base = [0.60, 0.70, 0.80, 0.90]
+    found = make({"a": base, "b": [x + 0.02 + 0.001 * n for n, x in enumerate(base)]})
+    assert verdicts(found) == {"b": "better"}
+    apart = make({"a": base, "b": [x + 0.02 + 0.001 * n for n, x in enumerate(base)]}, paired=False)
+    assert verdicts(apart) == {"b": "tie"} and apart.compared[0].gap.test == "Welch"
+    less = make({"a": base, "b": [x - 0.05 + 0.001 * n for n, x in enumerate(base)]})
+    assert verdicts(less) == {"b": "worse"}
+    assert verdicts(make({"a": base, "b": [x - 0.05 + 0.001 * n for n, x in enumerate(base)]}, mode="min")) == {"b": "better"}  # fmt: skip
+
+
+def test_equal_arms_are_a_tie_and_the_margin_makes_small_ones_too(make: Make) -> None:
+    same = make({"a": [0.9, 0.8, 0.85], "b": [0.9, 0.8, 0.85]})
+    assert verdicts(same) == {"b": "tie"} and same.compared[0].adjusted == 1.0
+    assert words.tied_with_best(same) == ["b"] and "A tie with b" in " ".join(words.sentences(same))
+    near = {"a": [0.9, 0.8, 0.85], "b": [0.905, 0.805, 0.855]}
+    assert verdicts(make(near)) == {"b": "better"}
+    assert verdicts(make(near, margin=0.01)) == {"b": "tie"}
+
+
+def test_many_comparisons_are_adjusted(make: Make) -> None:
+    source = np.random.default_rng(0)
+    base = [0.80, 0.82, 0.84]
+    arms = {f"arm {n}": [x + y for x, y in zip(base, source.normal(0, 0.01, 3), strict=True)] for n in range(8)}  # fmt: skip
+    found = make({"base": base, **arms})
+    assert len(found.compared) == 8
+    assert all(each.adjusted >= each.gap.p for each in found.compared)
+    everything = make({"base": base, **arms}, compare="all")
+    assert len(everything.compared) == 36
+
+
+def test_single_runs_are_held_against_each_other_row_by_row(make: Make) -> None:
+    hits = {"a": np.array([np.arange(ROWS) < 100]), "b": np.array([np.arange(ROWS) < 140])}
+    found = make({"a": [0.6], "b": [0.7]}, hits=hits)
+    (versus,) = found.compared
+    assert versus.gap.test == "McNemar" and versus.verdict == "better"
+    assert versus.rows == "40 rows only b gets right, 0 only a"
+    assert any("has no spread: a, b" in line for line in found.warnings)
+
+
+def test_rows_widen_the_interval_of_seeds(make: Make) -> None:
+    source = np.random.default_rng(1)
+    hits = {arm: source.uniform(size=(3, ROWS)) < share for arm, share in (("a", 0.7), ("b", 0.8))}
+    found = make({arm: each.mean(axis=1).tolist() for arm, each in hits.items()}, hits=hits)
+    gap = found.compared[0].gap
+    assert gap.rows_low is not None and gap.rows_high is not None
+    assert gap.rows_low < gap.mean < gap.rows_high
+
+
+def test_chance_is_a_collapse_and_no_part_of_the_mean(make: Make) -> None:
+    found = make({"a": [0.9, 0.92, 0.91], "b": [0.9, 0.5, 0.91]})
+    row = found.rows[1]
+    assert row.mean and row.mean.n == 2 and row.mean.mean == pytest.approx(0.905)
+    assert row.told() == ["1 collapsed (seed 1)"]
+    assert found.compared[0].gap.n == 2, "paired on the seeds that both have"
+    assert any("b, seed 1, collapsed" in line for line in found.warnings)
+
+
+def test_claims_are_judged(make: Make) -> None:
+    claims = [
+        {"arm": "a", "value": 0.9, "source": "inside our interval", "scale": None},
+        {"arm": "a", "value": 0.5, "source": "far outside", "scale": None},
+        {"arm": "a", "value": 0.5, "source": "generous", "tolerance": 0.5, "scale": None},
+        {"arm": "b", "over": "a", "value": -0.2, "source": "the difference", "scale": None},
+        {"arm": "b", "over": "a", "value": -0.01, "source": "other data"},
+        {"arm": "b", "over": "a", "value": 0.01, "source": "other data, reversed"},
+        {
+            "arm": "a",
+            "value": 0.9,
+            "source": "another metric",
+            "metric": "test/loss",
+            "scale": None,
+        },
+    ]
+    found = make({"a": [0.9, 0.89, 0.91], "b": [0.7, 0.695, 0.705]}, claims=claims)
+    told = [(each.verdict, each.because) for each in found.claims]
+    assert [verdict for verdict, _ in told] == [
+        *("reproduced", "not reproduced", "reproduced", "reproduced"),
+        *("not comparable", "not comparable", "not comparable"),
+    ]
+    assert "the direction is the same" in told[4][1] and "is the other" in told[5][1]
+    assert "tolerance 0.5" in told[2][1] and "test/loss" in told[6][1]
+
+
+def test_a_factor_is_compared_within_the_others(make: Make, tmp_path: Path) -> None:
+    names = ["x 1, plain", "x 1, good", "x 2, plain", "x 2, good"]
+    factors = {"x": {"x 1": {}, "x 2": {}}, "way": {"plain": {}, "good": {}}}
+    scores = {name: [0.6 + 0.1 * n, 0.62 + 0.1 * n] for n, name in enumerate(names)}
+    found = make(scores, factors=factors, arms={}, compare="way")
+    values = {name: dict(zip(("x", "way"), name.split(", "), strict=True)) for name in names}
+    found.folder.amend(arms=values)
+    again = table.read(found.folder)
+    pairs = [(each.arm, each.other) for each in again.compared]
+    assert pairs == [("x 1, good", "x 1, plain"), ("x 2, good", "x 2, plain")]
+    headings, rows = writing.lines(again)
+    assert "difference" in headings and any("to x 2, plain" in cell for cell in rows[3])
+
+
+def test_text_of_all_kinds(make: Make) -> None:
+    found = make({"a_b": [0.9, 0.8], "50 % & more": [0.7, 0.6]})
+    assert r"50 \% \& more" in writing.latex(found) and r"a\_b" in writing.latex(found)
+    assert "| 50 % & more | 2 |" in writing.markdown(found)
+    tree = json.loads(writing.written(found, "json"))
+    assert tree["arms"][1]["beside"]["other"] == "a_b" and tree["cells"][0]["run"] == "a_b-0"
+    assert writing.frame(found)["test/accuracy"].tolist() == [0.9, 0.8, 0.7, 0.6]
