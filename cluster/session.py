@@ -37,6 +37,7 @@ class Local:
     world: int = 1
     leads: bool = True
     opens_test: bool = True
+    draws: bool = True
     signals: list[int] = field(default_factory=list)
 
     def holds(self) -> bool:
@@ -54,6 +55,7 @@ class TrialProcess(Local):
     """A process in which one run after another is driven by somebody else: trials of a search, cells of a study."""
 
     opens_test: bool = False
+    draws: bool = False
     dog: Watchdog | None = None
     stopping: Callable[[], bool] = lambda: False
     _asked: float = 0.0
@@ -87,6 +89,7 @@ class RayWorker:
     token: str
     leads: bool
     opens_test: bool = True
+    draws: bool = True
     dog: Watchdog | None = None
     exported: Exported | None = None
 
@@ -101,7 +104,7 @@ class RayWorker:
         rank, world = context.get_world_rank(), context.get_world_size()
         dog = Watchdog(folder, rank, scale.hang_seconds) if scale.hang_seconds else None
         leads = context.get_local_rank() == 0
-        return cls(device, folder, rank, world, token, leads, opens_test, dog)
+        return cls(device, folder, rank, world, token, leads, opens_test, opens_test, dog)
 
     def alive(self) -> None:
         if self.dog:

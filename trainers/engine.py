@@ -137,7 +137,7 @@ class Training:
                 session.folder,
                 resumed_step=self.step,
                 tensorboard=recipe.log.tensorboard,
-                figures=session.opens_test,  # nobody looks at a trial's, and its tables tell the same
+                figures=session.draws,  # nobody looks at a trial's, and its tables tell the same
                 show=session.show,
             )
             event = "resumed" if self.latest else "started"

@@ -17,6 +17,9 @@ class Session(Protocol):
     folder: str  # url of the run folder
     leads: bool  # the first process of its host
     opens_test: bool  # whether the end of the run may look at the test split: a trial's may not
+    draws: (
+        bool  # whether its evaluators' figures are wanted: one run of many is looked at as a table
+    )
 
     def holds(self) -> bool:
         """Whether this launch still holds the run folder: asked before each checkpoint, on rank 0."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,17 @@ from datasets import store
 from datasets.page import Tile, render
 from search import facts, numbers
 from search.report import Picture, coloured
-from search.sheets import Cell, Sheet
+from search.sheets import WORST, Cell, Sheet, named
 from search.studies import table as tables
 from search.studies import words, writing
+from search.studies.arms import short_name
 from search.studies.folder import STUDY, Folder
-from search.studies.table import Table
+from search.studies.table import Row, Table
+
+MOST_BESIDE = 12  # arms of which each is shown beside each
+MOST_LETTERS = 30  # of an arm's name in one line of a table
+SURE = ("better", "worse")
+TALL = 4.5  # inches
 
 
 def write(folder: Folder) -> str:
@@ -53,11 +59,18 @@ def context(table: Table) -> dict[str, Any]:
         "verdict": words.sentences(table),
         "tiles": _tiles(table),
         "warnings": table.warnings,
-        "means": _sheet(*writing.lines(table)),
-        "margin": table.study.margin,
+        "widest": min(MOST_LETTERS, max((len(row.arm) for row in table.rows), default=0)),
+        "means": _means(table),
+        "margin": _margin(table),
+        "paired": table.study.paired,
+        "within": ""
+        if table.study.compare in ("baseline", "all")
+        else short_name(table.study.compare),
         "pictures": _pictures(table),
+        "matrix": _matrix(table),
+        "points": numbers.is_fraction(table.study.metric),
         "compared": _compared(table),
-        "claims": _sheet(*writing.claimed(table)) if table.claims else None,
+        "claims": _claims(table) if table.claims else None,
         "cells": _cells(table),
         "machine": _machine(table),
         "commands": _commands(table),
@@ -68,125 +81,207 @@ def context(table: Table) -> dict[str, Any]:
 def _tiles(table: Table) -> list[Tile]:
     listed = []
     if best := table.best:
-        listed.append(
-            Tile(f"Best: {best.arm}", words.mean(table, best).partition(" (")[0], "", "main")
-        )
+        score = words.mean(table, best).partition(" (")[0]
+        listed.append(Tile(f"Best: {best.arm}", score, named(table.study.metric), "main"))
+        ties, others = words.tied_with_best(table), sum(bool(row.mean) for row in table.rows) - 1
+        many = f"of {numbers.count(others)} other arm{'s' if others != 1 else ''} with a score"
+        listed.append(Tile("Ties with the best", numbers.count(len(ties)), many))
     results = [each for row in table.rows for each in row.results]
-    done = sum(each.counts for each in results)
-    left = len(results) - done
-    listed.append(
-        Tile("Runs", numbers.count(len(results)), f"{left} do not count" if left else "all count")
-    )
-    ties = words.tied_with_best(table)
-    listed.append(
-        Tile("Ties with the best", numbers.count(len(ties)), f"of {len(table.rows) - 1} other arms")
-    )
+    left = sum(not each.counts for each in results)
+    counting = f"{left} do{'es' if left == 1 else ''} not count" if left else "all count"
+    listed.append(Tile("Runs", numbers.count(len(results)), counting))
     spent = sum(row.seconds for row in table.rows)
     samples = sum(row.samples for row in table.rows)
-    listed.append(Tile("Training", numbers.seconds(spent), f"{numbers.short(samples)} images"))
+    seen = f"{numbers.short(samples)} images" if samples else ""
+    listed.append(Tile("Training", numbers.seconds(spent), seen))
     return listed
 
 
-def _sheet(headings: list[str], rows: list[list[str]]) -> Sheet:
-    named = [f"{heading[:1].upper()}{heading[1:]}" for heading in headings]
-    return Sheet(named, [[_cell(text) for text in row] for row in rows])
+def _titled(words: str) -> str:
+    """A heading or caption begins with a capital; a symbol such as n or p is none."""
+    return words if len(words) == 1 else f"{words[:1].upper()}{words[1:]}"
 
 
-def _cell(text: str) -> Cell:
-    """A number sorts as one."""
-    try:
-        return Cell(text, float(text.replace(",", "")))
-    except ValueError:
-        return Cell(text)
+def _means(table: Table) -> Sheet:
+    """A row an arm, whose numbers line up and sort as such."""
+    metric = table.study.metric
+    headings, rows = writing.lines(table)
+    said = [_titled(heading.replace(metric, named(metric))) for heading in headings]
+    if numbers.is_fraction(metric):  # said once, above the column
+        said[4] += ", points"
+        rows = [[text.replace(" points", "") for text in line] for line in rows]
+    lines = []
+    for row, texts in zip(table.rows, rows, strict=True):
+        mean, versus = row.mean, table.versus(row.arm)
+        orders = {
+            1: float(mean.n if mean else 0),
+            2: mean.mean if mean else None,
+            3: mean.low if mean else None,
+            4: _known(versus.gap.mean) if versus else None,
+            5: _known(versus.adjusted) if versus else None,
+            8: row.seconds,
+            9: float(row.samples),
+        }
+        lines.append([Cell(text, orders.get(place)) for place, text in enumerate(texts)])
+    return Sheet(said, lines)
+
+
+def _known(value: float) -> float | None:
+    return value if value == value else None
+
+
+def _claims(table: Table) -> Sheet:
+    headings, rows = writing.claimed(table)
+    lines = []
+    for each, (who, printed, ours, verdict, source) in zip(table.claims, rows, strict=True):
+        both = [Cell(printed, each.claim.value), Cell(ours)]
+        lines.append([Cell(who), *both, Cell(verdict), Cell(source)])
+    return Sheet([_titled(heading) for heading in headings], lines)
 
 
 def _pictures(table: Table) -> list[Picture]:
     from search import canvas
     from search.studies import figures
 
-    metric = table.study.metric
-    drawn = [
-        (f"Every run a dot; mean and 95 % interval over seeds ({metric})", figures.dots(table)),
-        (f"{metric} against the factor, with 95 % intervals", figures.against(table)),
-        ("Validation score while training: mean and range over seeds", figures.curves(table)),
+    score, factor = _titled(named(table.study.metric)), short_name(figures.numeric(table) or "")
+    shown = [
+        (_of_dots(table, figures.MOST_ARMS), figures.dots(table)),
+        (f"{score} against {factor}, with 95 % intervals{_lost(table)}", figures.against(table)),
+        (
+            _of_curves(table, figures.validation(table), figures.curved(table)),
+            figures.curves(table),
+        ),
     ]
     return [
-        Picture(caption, Markup(canvas.svg(figure)), inline=True)
-        for caption, figure in drawn
+        # What is taller than two others stands beside both.
+        Picture(caption, Markup(canvas.svg(figure)), True, figure.get_figheight() > TALL)
+        for caption, figure in shown
         if figure is not None
     ]
 
 
+def _of_dots(table: Table, most: int) -> str:
+    results = [each for row in table.rows for each in row.results]
+    said = "Every run a dot, an arm's mean a stroke"
+    if any(row.mean and row.mean.low is not None for row in table.rows):
+        said += ", its 95 % interval over seeds a bar"
+    if any(each.score is not None and not each.counts for each in results):
+        said += "; crosses do not count"
+    if table.study.best_possible is not None:
+        said += "; dashed: the declared ceiling"
+    many = len(table.rows)
+    return f"{said} (the first {most} of {many} arms)" if many > most else said
+
+
+def _of_curves(table: Table, column: str, arms: Sequence[Row]) -> str:
+    said = f"{_titled(named(column))} while training: mean over seeds"
+    if any(len(row.results) > 1 for row in arms):
+        said += ", in a band from the least to the most"
+    return f"{said} (the {len(arms)} best arms)" if len(arms) < len(table.rows) else said
+
+
+def _lost(table: Table) -> str:
+    none = any(row.results and not row.mean for row in table.rows)
+    return "; a cross on the axis: no run counts" if none else ""
+
+
+def _margin(table: Table) -> str:
+    """The difference that is of no interest, "" where there is none."""
+    if not table.study.margin:
+        return ""
+    unit = " points" if numbers.is_fraction(table.study.metric) else ""
+    return f"{words.plain_points(table.study.metric, table.study.margin)}{unit}"
+
+
+def _matrix(table: Table) -> Sheet | None:
+    """Every arm against every other one, the best first; None where not all are compared or there are many."""
+    if table.study.compare != "all" or not 2 < len(table.rows) <= MOST_BESIDE:
+        return None
+    sign = -1 if table.study.upwards else 1
+    ranked = sorted(table.rows, key=lambda row: sign * row.mean.mean if row.mean else float("inf"))
+    gaps = {}
+    for each in table.compared:
+        gaps[each.arm, each.other] = each, each.gap.mean
+        gaps[each.other, each.arm] = each, -each.gap.mean
+    widest = max((abs(gap) for each, gap in gaps.values() if each.verdict in SURE), default=0.0)
+    rows = []
+    for place, row in enumerate(ranked, start=1):
+        line = [Cell(f"{place} · {row.arm}", float(place))]
+        for other in ranked:
+            if row is other:
+                line.append(Cell(""))
+                continue
+            each, gap = gaps[row.arm, other.arm]
+            if each.verdict not in SURE:
+                line.append(Cell("tie" if each.verdict == "tie" else "–", _known(gap)))
+                continue
+            worse = (gap < 0) == table.study.upwards
+            heat = round(WORST * abs(gap) / widest, 3) if worse else 0.0
+            text = tables.points(table.study.metric, gap).removesuffix(" points")
+            line.append(Cell(text, gap, heat))
+        rows.append(line)
+    return Sheet(["Arm", *(str(place) for place in range(1, len(ranked) + 1))], rows)
+
+
 def _compared(table: Table) -> Sheet | None:
     """Every comparison with all that is known of it."""
-    if not table.compared:
+    if not any(each.gap.n for each in table.compared):
         return None
     metric = table.study.metric
-    headings = ["Arm", "Beside", "Seeds", "Difference", "Over seeds", "Over seeds and rows"]
-    headings += ["p", "p, Holm", "Test", "Found four times in five", "Verdict"]
+    headings = ["Arm", "Beside", "Seeds", "Difference", "Verdict", "Over seeds"]
+    headings += ["Over seeds and rows", "p", "p, Holm", "Test", "Detectable"]
     rows = []
     for each in table.compared:
         gap = each.gap
-        over = both = "–"
+        over = both = found = "–"
         if gap.low is not None and gap.high is not None:
             over = tables.span(metric, gap.low, gap.high)
         if gap.rows_low is not None and gap.rows_high is not None:
             both = tables.span(metric, gap.rows_low, gap.rows_high)
-        found = words.plain_points(metric, each.detectable) if each.detectable is not None else "–"
+        if each.detectable is not None:
+            found = words.plain_points(metric, each.detectable)
         rows.append(
             [
                 Cell(each.arm),
                 Cell(each.other),
                 Cell(str(gap.n), float(gap.n)),
-                Cell(tables.points(metric, gap.mean), gap.mean if gap.n else None),
-                Cell(over),
-                Cell(both if not each.rows else each.rows),
-                Cell(words.p_value(gap.p), gap.p if gap.p == gap.p else None),
-                Cell(
-                    words.p_value(each.adjusted),
-                    each.adjusted if each.adjusted == each.adjusted else None,
-                ),
-                Cell(gap.test or "–"),
-                Cell(found),
+                Cell(tables.points(metric, gap.mean), _known(gap.mean)),
                 Cell(each.verdict),
+                Cell(over, gap.low),
+                Cell(both, gap.rows_low),
+                Cell(words.p_value(gap.p), _known(gap.p)),
+                Cell(words.p_value(each.adjusted), _known(each.adjusted)),
+                Cell(": ".join(filter(None, (gap.test, each.rows)))),
+                Cell(found, each.detectable),
             ]
         )
-    return Sheet(headings, rows)
+    told = [n for n in range(len(headings)) if any(row[n].text not in ("", "–") for row in rows)]
+    return Sheet([headings[n] for n in told], [[row[n] for n in told] for row in rows])
 
 
 def _cells(table: Table) -> Sheet:
     """Where every number comes from."""
-    headings = [
-        "Arm",
-        "Seed",
-        "State",
-        table.study.metric,
-        "Seconds",
-        "Run",
-        "Commit",
-        "Data",
-        "Why",
-    ]
+    metric = table.study.metric
+    headings = ["Arm", "Seed", "State", _titled(named(metric)), "Seconds", "Run", "Commit", "Data"]
     rows = []
     for row in table.rows:
         for each in row.results:
-            score = Cell("–")
-            if each.score is not None:
-                score = Cell(numbers.score(table.study.metric, each.score), each.score)
             rows.append(
                 [
                     Cell(row.arm),
                     Cell(str(each.entry.seed), float(each.entry.seed)),
                     Cell(each.state),
-                    score,
+                    Cell(numbers.score(metric, each.score), each.score),
                     Cell(numbers.number(round(each.seconds, 1)), each.seconds),
-                    Cell(each.entry.run or "–"),
-                    Cell(each.commit[:8] or "–"),
+                    Cell(each.entry.run),
+                    Cell(each.commit[:8]),
                     Cell(each.entry.digest[:8]),
                     Cell(each.why),
                 ]
             )
-    return Sheet(headings, rows)
+    if any(row[-1].text for row in rows):
+        return Sheet([*headings, "Why"], rows)
+    return Sheet(headings, [row[:-1] for row in rows])
 
 
 def _machine(table: Table) -> list[tuple[str, str]]:

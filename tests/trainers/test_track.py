@@ -166,7 +166,7 @@ def test_a_trial_leaves_its_hyperparameters_to_its_search(
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    session = local(opens_test=opens_test)
+    session = local(opens_test=opens_test, draws=opens_test)
     for _ in fit(digits.override({"phases.0.epochs": 1, "log.tensorboard": True}), session):
         pass
     found = EventAccumulator(f"{session.folder}/tensorboard").Reload()
