@@ -125,10 +125,9 @@ class Table:
 
     def versus(self, arm: str) -> Compared | None:
         """The arm against the one that it is held against in the table's row."""
+        within = self.study.compare not in ("baseline", "all")  # then each has its own
         found = [each for each in self.compared if each.arm == arm]
-        return next(
-            (each for each in found if each.other == self.baseline), next(iter(found), None)
-        )
+        return next((each for each in found if within or each.other == self.baseline), None)
 
     @property
     def best(self) -> Row | None:
@@ -213,7 +212,8 @@ def _compared(table: Table) -> list[Compared]:
     pairs = [(arm, base) for arm in names if arm != base]
     by_name = {row.arm: row for row in table.rows}
     if table.study.compare == "all":
-        pairs = [(arm, other) for n, other in enumerate(names) for arm in names[n + 1 :]]
+        order = [base, *(arm for arm in names if arm != base)]
+        pairs = [(arm, other) for n, other in enumerate(order) for arm in order[n + 1 :]]
     elif table.study.compare != "baseline":
         pairs = [*_within(table)]
     found = [_difference(table, by_name[arm], by_name[other]) for arm, other in pairs]
@@ -314,19 +314,25 @@ def _judged(table: Table, claim: Claim) -> Judged:
     low, high = found.low, found.high
     if claim.tolerance is not None:
         holds = abs(found.mean - claim.value) <= claim.tolerance
-        because = f"tolerance {claim.tolerance:g}"
+        because = f"tolerance {spread(metric, claim.tolerance)}"
     elif low is not None and high is not None:
         holds = low <= claim.value <= high
-        because = f"our 95 % interval {span(metric, low, high)}"
+        interval = range_of(metric, found) if isinstance(found, Mean) else span(metric, low, high)
+        because = f"our 95 % interval {interval}"
     else:
         return Judged(claim, ours, "not comparable", "one run has no interval: say a tolerance")
     return Judged(claim, ours, "reproduced" if holds else "not reproduced", because)
 
 
-def span(metric: str, low: float, high: float) -> str:
+def spread(metric: str, value: float) -> str:
+    """A size of differences."""
+    return f"{100 * value:.3g} points" if numbers.is_fraction(metric) else f"{value:.3g}"
+
+
+def span(metric: str, low: float, high: float, unit: str = " points") -> str:
     """An interval of differences as its metric is read."""
     if numbers.is_fraction(metric):
-        return f"{100 * low:.1f} to {100 * high:.1f} %".replace("-", "−")
+        return f"{100 * low:.1f} to {100 * high:.1f}{unit}".replace("-", "−")
     return f"{numbers.number(low)} to {numbers.number(high)}".replace("-", "−")
 
 
@@ -335,7 +341,7 @@ def range_of(metric: str, found: Mean) -> str:
     if found.low is None or found.high is None:
         return "–"
     if numbers.is_fraction(metric):
-        return span(metric, max(0.0, found.low), min(1.0, found.high))
+        return span(metric, max(0.0, found.low), min(1.0, found.high), " %")
     return span(metric, found.low, found.high)
 
 
@@ -352,15 +358,17 @@ def _warnings(table: Table) -> list[str]:
     """What a reader of the table must know, gravest first."""
     study, found = table.study, []
     ceiling = study.best_possible
-    for row in table.rows:
-        for each in row.results:
-            if each.score is not None and ceiling is not None:
-                over = each.score > ceiling if study.upwards else each.score < ceiling
-                if over:
-                    found.append(
-                        f"Too good: {row.arm}, seed {each.entry.seed}, scores {numbers.score(study.metric, each.score)}, "
-                        f"beyond the declared {numbers.score(study.metric, ceiling)}. Look for a leak before believing it."
-                    )
+    for row in table.rows if ceiling is not None else ():
+        assert ceiling is not None
+        sign = 1 if study.upwards else -1
+        over = {seed: x for seed, x in row.scores.items() if sign * x > sign * ceiling}
+        if over:
+            seeds = f"seed{'s' if len(over) > 1 else ''} {', '.join(map(str, over))}"
+            best = numbers.score(study.metric, sign * max(sign * x for x in over.values()))
+            found.append(
+                f"Too good: {row.arm}, {seeds}, up to {best}, beyond the declared "
+                f"{numbers.score(study.metric, ceiling)}. Look for a leak before believing it."
+            )
     for row in table.rows:
         for each in row.results:
             if each.state in ("diverged", "collapsed", "failed"):
@@ -380,7 +388,7 @@ def _warnings(table: Table) -> list[str]:
     stale = sum(each.state == "stale" for row in table.rows for each in row.results)
     if stale:
         found.append(
-            f"{stale} runs are stale: they were made by other code than this; --rerun-stale makes them anew."
+            f"{stale} run{' is' if stale == 1 else 's are'} stale: made by other code than this; --rerun-stale makes them anew."
         )
     few = [row.arm for row in table.rows if row.mean and row.mean.n == 1]
     if few:

@@ -32,7 +32,9 @@ def sentences(table: Table) -> list[str]:
     said = [f"{best.arm} has the best mean: {named(metric)} {mean(table, best)}."]
     ties = tied_with_best(table)
     rest = [row.arm for row in table.rows if row.mean and row.arm not in (best.arm, *ties)]
-    if ties:
+    if ties and not any(each.gap.test for each in table.compared):
+        said.append("Nothing is tested: there is one run of each.")
+    elif ties:
         everybody = len(ties) == len(table.rows) - 1 and len(ties) > 1
         which = "all others" if everybody else _listed(ties)
         said.append(f"A tie with {which}: the difference may be chance.")
@@ -69,7 +71,7 @@ def gap(table: Table, found: Compared) -> str:
     said = points(metric, told.mean)
     if told.low is None or told.high is None:
         return said
-    return f"{said} ({span(metric, told.low, told.high).removesuffix(' %')})"
+    return f"{said} ({span(metric, told.low, told.high, '')})"
 
 
 def p_value(p: float) -> str:
