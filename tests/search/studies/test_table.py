@@ -147,7 +147,7 @@ def test_claims_are_judged(make: Make) -> None:
         *("not comparable", "not comparable", "not comparable"),
     ]
     assert "the direction is the same" in told[4][1] and "is the other" in told[5][1]
-    assert "tolerance 0.5" in told[2][1] and "test/loss" in told[6][1]
+    assert "tolerance 50 points" in told[2][1] and "test/loss" in told[6][1]
 
 
 def test_a_factor_is_compared_within_the_others(make: Make, tmp_path: Path) -> None:
