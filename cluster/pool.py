@@ -6,6 +6,7 @@ With one at a time on this machine, this very process serves them, and Ray is no
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -68,7 +69,7 @@ class Pool:
     ) -> Iterator[Served]:
         ray = connected(1)
         idle: list[Any] = []
-        more, asked = True, False
+        more, asked = True, 0.0
         while True:
             while more and not stopping() and len(self.live) < self.parallel:
                 found = wanted()
@@ -92,8 +93,9 @@ class Pool:
                     idle.append(server)
                 yield Served(run, status, why)
                 more = True  # what it was before may run now
-            if stopping() and not asked:
-                asked = True
+            # Again and again: a run may have been on its way when it was asked.
+            if stopping() and time.monotonic() - asked > 5 * POLL_SECONDS:
+                asked = time.monotonic()
                 for run, _, _ in self.live.values():
                     if store.exists(store.join(run.folder, "recipe.yaml")):
                         store.write_bytes(store.join(run.folder, STOP), b"")

@@ -11,7 +11,7 @@ from datasets.refusal import Refusal
 from verbs.door import Debug, Json, Out, draw, one_of, tell, verb
 
 if TYPE_CHECKING:
-    from search.studies.folder import Folder
+    from search.studies.table import Table
 
 ACTIONS = ("status", "table", "diff")
 
@@ -62,24 +62,30 @@ def study(
         )
     one_of("--as", form, KINDS)
     if action:
-        _look(_folder(path, overrides, out), action, named[1:], "json" if as_json else form)
+        _look(_table(path, overrides, out), action, named[1:], "json" if as_json else form)
         return
     _run(path, overrides, out, only or [], more_seeds, rerun_stale, quiet, as_json)
 
 
-def _folder(path: str, overrides: list[str], out: str | None) -> Folder:
-    from search.studies.folder import Folder
+def _table(path: str, overrides: list[str], out: str | None) -> Table:
+    """As it stands; of a file of which nothing has been run, what is asked."""
+    from datasets import store
+    from search.studies import table
+    from search.studies.folder import STUDY, Folder
     from search.studies.study import Study
 
-    if path.endswith((".yaml", ".yml")):
-        return Folder.open(Folder.of(Study.load(path, overrides), out).url)
-    return Folder.open(path)
+    if not path.endswith((".yaml", ".yml")):
+        return table.read(Folder.open(path))
+    loaded = Study.load(path, overrides)
+    folder = Folder.of(loaded, out)
+    if not store.exists(store.join(folder.url, STUDY)):
+        return table.unrun(loaded, folder)
+    return table.read(folder)
 
 
-def _look(folder: Folder, action: str, arms: list[str], form: str) -> None:
-    from search.studies import table, writing
+def _look(found: Table, action: str, arms: list[str], form: str) -> None:
+    from search.studies import writing
 
-    found = table.read(folder)
     if action == "diff":
         draw(*writing.drawn_difference(found, *arms))
     elif action == "status":

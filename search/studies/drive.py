@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from cluster import opening
+from cluster.doctor.admit import admit
 from cluster.environment import code
 from cluster.lock import Lock
 from cluster.pool import Pool, Served, Wanted
@@ -27,8 +28,6 @@ from search.studies.study import Study
 from search.studies.telling import Teller
 from trainers import feed
 from trainers.recipe import Recipe
-
-_OLD = "old-"
 
 
 @dataclass(frozen=True)
@@ -80,8 +79,7 @@ def run(
     runs = Folder.runs_of(out)
     cells = arms_of.cells(study, made.arms)
     digests = {label: data.manifest.digest for label, data in made.datasets.items()}
-    if not study.before:
-        guards.distinct([(c.arm, opening.resolved(c.recipe), digests[c.arm]) for c in cells])
+    guards.distinct([(cell.arm, cell.recipe, digests[cell.arm]) for cell in cells])
     _same_data(folder, digests, rerun_stale)
     with Lock(folder.url):
         _written(folder, made)
@@ -164,7 +162,8 @@ class _Driver:
     def run(self, only: Sequence[str], rerun_stale: bool) -> None:
         """Everything that is missing, of the arms in `only`."""
         wished = [cell for cell in self.cells if not only or cell.arm in only]
-        scale = self.made.arms[0].recipe.scale
+        # What the largest of them needs is reserved for each.
+        scale = max((arm.recipe.scale for arm in self.made.arms), key=lambda each: each.group[1])
         with stopping_on_signals(self.signals), self.teller:
             for cell in self.cells:
                 self._note(cell)
@@ -175,10 +174,12 @@ class _Driver:
                     f"{len(queue)} runs to do of {len(self.cells)} -> {self.folder.url}"
                 )
                 pool = Pool(scale, self.made.study.parallel or self._alone(scale))
+                if not pool.here:
+                    admit(self.runs)
                 for served in pool.serve(lambda: self._next(queue), self._stopping):
                     self._ended(served)
         status = "finished"
-        if any(entry.status != "finished" for entry in self.entries.values()):
+        if not all(self._final(entry) for entry in self.entries.values()):
             status = "stopped" if self.signals or self._late() else "incomplete"
         self._keep(status=status)
 
@@ -245,7 +246,7 @@ class _Driver:
             if Run(url).finished:
                 self.urls[name, seed] = url
             else:
-                yield Wanted((name, seed), resolved, url)
+                yield Wanted((arms_of.BEFORE, name, seed), resolved, url)
         for cell in self.cells:  # those whose runs before them are there
             self._note(cell)
 
@@ -253,16 +254,21 @@ class _Driver:
         now = code()
         for cell in wished:
             entry = self.entries[cell.arm, cell.seed]
-            if entry.status == "finished":
+            if entry.status == "finished" and rerun_stale:
                 url = self.folder.run_url(entry)
-                if rerun_stale and Run(url).json("env.json").get("code") != now:
+                if Run(url).json("env.json").get("code") != now:
                     with Lock(url):
                         pass  # refuses to rename a folder under a living run
                     store.rename(url, _free(url))
                     entry.status = "missing"
-                else:
-                    continue
-            yield cell
+            if not self._final(entry):
+                yield cell
+
+    def _final(self, entry: Entry) -> bool:
+        """Whether there is nothing to be gained from trying again: what diverged does so each time, with the same code."""
+        if not entry.diverged:
+            return entry.status == "finished"
+        return bool(Run(self.folder.run_url(entry)).json("env.json").get("code") == code())
 
     def _next(self, queue: list[Any]) -> Wanted | None:
         """The first in the queue that can begin now."""
@@ -296,13 +302,13 @@ class _Driver:
 
     def _ended(self, served: Served) -> None:
         key = served.wanted.key
-        if key in self.first and key not in self.entries:
-            name, seed = key
+        if key[0] == arms_of.BEFORE:
+            _, name, seed = key
             of = f" for seed {seed}" if seed is not None else ""
             if served.status == "finished":
-                self.urls[key] = served.wanted.folder
-            else:
-                self.failed[key] = served.why
+                self.urls[name, seed] = served.wanted.folder
+            elif served.status == "failed":
+                self.failed[name, seed] = served.why
             self.teller.line(f"before: {name}{of}: {served.why or served.status}")
             return
         entry = self.entries[key]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from datasets import store
@@ -27,7 +27,11 @@ class Entry:
     digest: str
     status: str = "missing"  # missing, running, finished, stopped, failed
     why: str = ""
-    before: list[str] = field(default_factory=list)
+
+    @property
+    def diverged(self) -> bool:
+        """Whether its loss became no number."""
+        return self.status == "failed" and " became " in self.why
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Confounds: arms differ in more than the factor that the study names. They are re
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -12,6 +13,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
+
+import numpy as np
 
 from datasets.card import duplicates, fingerprints
 from datasets.packed import leaks
@@ -50,6 +53,7 @@ PARAMETERS, LOSS_SCALE = "parameter count", "loss scale"
 # Not of a run's outcome, or another name for the same.
 _ASIDE = re.compile(r"^(name|rows|seed|scale|log|search|data\.ledger|keep\.(every_|last|best))")
 ROUNDING = 1e-9
+MOST_IDS = 50_000_000
 MOST_LOOKED_AT = 200_000  # pictures of a set, that are decoded once to look for near copies
 
 
@@ -157,9 +161,32 @@ def check_data(study: Study, arms: Sequence[Arm], datasets: Mapping[str, Dataset
                 value=study.metric,
                 remedy="use a metric of a split that they have",
             )
+        _check_ids(arm, dataset)
         for leak in leaks.of(dataset.manifest):
             told.append(f"leak, allowed by data.allow_leaks: {leak}")
     return list(dict.fromkeys(told))
+
+
+def _check_ids(arm: Arm, dataset: Dataset) -> None:
+    """Refuse a row, or an altered copy of one, that is in two splits by its id."""
+    splits = dataset.manifest.splits
+    if sum(split.rows for split in splits.values()) > MOST_IDS:
+        return
+    ids = {}
+    for name in splits:
+        columns = dataset.columns(name)
+        ids[name] = np.unique(np.asarray(columns.get("origin", columns["id"])))
+    for one, other in itertools.combinations(splits, 2):
+        shared = np.intersect1d(ids[one], ids[other], assume_unique=True)
+        if len(shared) and not {f"{one}/{other}", f"{other}/{one}"} & {
+            *arm.recipe.data.allow_leaks
+        }:
+            raise Refusal(
+                f"arm '{arm.label}': {len(shared):,} ids of {one} are in {other} too, the first is {shared[0]}",
+                path="data.allow_leaks",
+                value=int(shared[0]),
+                remedy=f"pack the set without them, or set data.allow_leaks=[{one}/{other}]",
+            )
 
 
 def lookalikes(

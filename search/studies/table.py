@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.environment import code
 from cluster.run import Run
+from datasets import store
 from search import numbers
+from search.studies import arms as arms_of
 from search.studies import statistics
 from search.studies.folder import Entry, Folder
 from search.studies.statistics import Difference, Mean
 from search.studies.study import Claim, Study
 from search.trials.doubt import right
+from trainers.data import Data
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,7 +106,7 @@ class Judged:
 
     claim: Claim
     ours: str
-    verdict: str  # reproduced, not reproduced, not comparable, not run
+    verdict: str  # reproduced, not reproduced, not comparable, not run, data not at hand
     because: str = ""
 
 
@@ -156,6 +159,23 @@ def read(folder: Folder) -> Table:
     )
 
 
+def unrun(study: Study, folder: Folder) -> Table:
+    """The table of a study of which nothing has been run: its arms, and why its claims cannot be judged."""
+    listed = arms_of.arms(study)
+    rows = [Row(arm.label, arm.values, []) for arm in listed]
+    absent = next(filter(None, (_absent(arm.recipe.data) for arm in listed)), "")
+    verdict = ("data not at hand", f"there is no {absent}") if absent else ("not run", "")
+    claims = [Judged(claim, "–", *verdict) for claim in study.claims]
+    state = {"status": "not run", "arms": {arm.label: dict(arm.values) for arm in listed}}
+    return Table(folder, study, state, rows, claims=claims)
+
+
+def _absent(data: Data) -> str:
+    """What the data would be read from, where it is not there."""
+    path = data.url or (data.source.arguments.get("path") if data.source else None)
+    return str(path) if path and not store.exists(str(path)) else ""
+
+
 def difference(table: Table, arm: str, other: str) -> Compared:
     """Two arms on the seeds that both have, not adjusted for other comparisons."""
     by_name = {row.arm: row for row in table.rows}
@@ -177,7 +197,7 @@ def _result(folder: Folder, study: Study, entry: Entry, now: str) -> Result:
         why=entry.why,
     )
     if entry.status == "failed":
-        return replace(told, state="diverged" if " became " in entry.why else "failed")
+        return replace(told, state="diverged" if entry.diverged else "failed")
     if entry.status != "finished":
         return told
     score = run.scores.get(study.metric)

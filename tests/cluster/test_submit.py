@@ -117,6 +117,20 @@ def test_a_search_is_a_job_too(address: str, tmp_path: Path) -> None:
     assert (folder / "report.html").exists()
 
 
+def test_a_study_is_a_job_too(address: str, tmp_path: Path) -> None:
+    small = ["seeds=1", "set.phases.0.epochs=2", "set.model.width=8", "set.scale.device=cpu"]
+    words = ["study", "studies/digits_momentum.yaml", *small, "--out", tmp_path / "runs"]
+    said = cli("submit", "--address", address, "--", *words)
+    assert said.code == 0, said.out + said.err
+    assert "momentum .9, seed 0:" in said.out and "(2 of 2)" in said.out
+    folder = tmp_path / "runs" / "digits_momentum"
+    told = json.loads(cli("study", folder, "status", "--json").out)
+    assert told["status"] == "finished" and (folder / "report.html").exists()
+    mistake = ["study", "studies/digits_momentum.yaml", "sed=1", "--out", tmp_path / "runs"]
+    refused = cli("submit", "--address", address, "--", *mistake)
+    assert refused.code == 2 and "a study has no 'sed'" in refused.err
+
+
 def test_a_job_that_fails_ends_with_its_own_code(address: str, tmp_path: Path) -> None:
     lost = ["train", "recipes/digits.yaml", f"data.url={tmp_path}/nothing", "--out", tmp_path]
     said = cli("submit", "--address", address, "--", *lost)
@@ -179,6 +193,10 @@ def test_an_unknown_job_is_a_refusal(address: str) -> None:
         (["train", "{tmp}/own.yaml", "--out", "s3://b/r"], "the recipe would not be shipped"),
         (["doctor", "recipes/digits.yaml", "model.widht=3"], "'width'"),
         (["doctor", "--out", "runs"], "would lie in the job's own directory"),
+        (["study"], "no study is named"),
+        (["study", "studies/digits_lr.yaml"], "would lie in the job's own directory"),
+        (["study", "studies/digits_lr.yaml", "table", "--out", "s3://b/r"], "needs no job"),
+        (["study", "{tmp}/own.yaml", "--out", "s3://b/r"], "the study would not be shipped"),
     ],
 )
 def test_what_would_only_fail_there_is_refused_here(

@@ -104,6 +104,9 @@ def test_what_diverges_collapses_or_fails_is_named_and_not_averaged(
     }
     assert found["good"].mean and not found["diverges"].mean and not found["sleeps"].mean
     assert said.code == 0 and "diverges, seed 0, diverged:" in said.out, said.out
+    assert folder.state["status"] == "finished"
+    again = cli("study", path, "--out", tmp_path / "runs")
+    assert "runs to do" not in again.err and again.out == said.out, "what diverges does so again"
     assert "became" in said.out and "no better than naming the largest class" in said.out
 
 
@@ -167,7 +170,8 @@ def test_other_data_under_finished_runs_are_refused(written: Write, tmp_path: Pa
 
 def test_looking_at_a_study(written: Write, tmp_path: Path) -> None:
     path, out = written(), tmp_path / "runs"
-    assert cli("study", path, "status", "--out", out).code == 2, "there is none yet"
+    assert "not run: 0 of 0 runs" in cli("study", path, "status", "--out", out).out
+    assert cli("study", out / "small", "status").code == 2, "there is none yet"
     drive.run(Study.load(str(path)), out=str(out))
     status = cli("study", path, "status", "--out", out)
     assert status.code == 0 and "finished: 4 of 4 runs" in status.out

@@ -62,6 +62,12 @@ def test_mistakes_are_one_line_each_and_nothing_is_run(
     assert not out.exists() or not [*out.iterdir()]
 
 
+def test_a_factor_that_one_recipe_lacks_names_the_arm(written: Write, base: Path) -> None:
+    two = {"pictures": str(base), "numbers": "recipes/curve.yaml"}
+    with pytest.raises(Refusal, match=r"arm 'numbers, width 8': .*width"):
+        planned(written(recipe=two, factors={"model.width": [8, 16]}))
+
+
 @pytest.mark.parametrize(
     ("arm", "kind"),
     [
@@ -171,6 +177,17 @@ def test_a_planted_leak_is_refused(written: Write, tmp_path: Path, kind: str) ->
     assert "arm 'lr 0.1'" in said.err and not (tmp_path / "runs" / "small").exists()
     made = planned(written(set={**set_, "data.allow_leaks": ["train/test"]}))
     assert len(made.notes) == (kind == "bytes")
+
+
+def test_what_is_not_at_hand_is_no_verdict(written: Write, tmp_path: Path) -> None:
+    scales = {"full": {"set": {"data.url": str(tmp_path / "nowhere")}}, "small": {}}
+    claims = [{"arm": "lr 0.1", "value": 0.5, "source": "a paper"}]
+    path = written(scales=scales, claims=claims)
+    full = cli("study", path, "table", "scale=full", "--as", "md", "--out", tmp_path)
+    assert full.code == 0 and "data not at hand: there is no" in full.out, full.err
+    small = cli("study", path, "table", "--as", "md", "--out", tmp_path)
+    assert "| not run |" in small.out and "No run counts yet" in small.out
+    assert cli("study", path, "scale=full", "--out", tmp_path).code == 2
 
 
 def test_scales_and_overrides(written: Write) -> None:
