@@ -35,7 +35,8 @@ def write(folder: Folder) -> str:
 
 def refreshed(table: Table, *, anew: bool = False) -> str:
     """The report, drawn where it is not of this very table already; its path or URL."""
-    page, told = store.join(table.folder.url, "report.html"), writing.tree(table)
+    page = store.join(table.folder.url, "report.html")
+    told = {**writing.tree(table), "seconds": None}  # which every look adds to
     shown = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()[:16]
     if anew or table.state.get("shown") != shown or not store.exists(page):
         store.write_bytes(page, html(table).encode())
@@ -83,7 +84,7 @@ def _tiles(table: Table) -> list[Tile]:
     if best := table.best:
         score = words.mean(table, best).partition(" (")[0]
         listed.append(Tile(f"Best: {best.arm}", score, named(table.study.metric), "main"))
-        ties, others = words.tied_with_best(table), sum(bool(row.mean) for row in table.rows) - 1
+        ties, others = table.ties, sum(bool(row.mean) for row in table.rows) - 1
         many = f"of {numbers.count(others)} other arm{'s' if others != 1 else ''} with a score"
         listed.append(Tile("Ties with the best", numbers.count(len(ties)), many))
     results = [each for row in table.rows for each in row.results]

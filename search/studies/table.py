@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cluster.environment import code
 from cluster.run import Run
@@ -18,11 +18,15 @@ from search.studies import statistics
 from search.studies.folder import Entry, Folder
 from search.studies.statistics import Difference, Mean
 from search.studies.study import Claim, Study
-from search.trials.doubt import right
+from search.trials.doubt import hits_of
 from trainers.data import Data
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ids: TypeAlias = NDArray[np.int64]
+    Hits: TypeAlias = NDArray[np.bool_]
 
 ROUNDING = 1e-9
 CHANCE = 0.05
@@ -37,6 +41,7 @@ class Result:
     score: float | None = None
     seconds: float = 0.0
     samples: int = 0
+    opened: int = 0  # times that its test split was
     commit: str = ""
     why: str = ""
 
@@ -54,7 +59,7 @@ class Row:
     values: Mapping[str, Any]
     results: list[Result]
 
-    @cached_property
+    @functools.cached_property
     def mean(self) -> Mean | None:
         scores = [each.score for each in self.results if each.counts and each.score is not None]
         return statistics.mean(scores) if scores else None
@@ -121,6 +126,11 @@ class Table:
     compared: list[Compared] = field(default_factory=list)
     claims: list[Judged] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    ties: list[str] = field(default_factory=list)  # arms that cannot be told from the best one
+    # (arm, seed) -> what was read of a run's predictions, once
+    predictions: dict[tuple[str, int], tuple[Ids, Hits] | None] = field(
+        default_factory=dict, repr=False
+    )
 
     @property
     def baseline(self) -> str:
@@ -156,6 +166,7 @@ def read(folder: Folder) -> Table:
         table,
         claims=[_judged(table, claim) for claim in study.claims],
         warnings=_warnings(table),
+        ties=_ties(table),
     )
 
 
@@ -193,6 +204,7 @@ def _result(folder: Folder, study: Study, entry: Entry, now: str) -> Result:
         entry.status,
         seconds=float(summary.get("seconds") or 0.0),
         samples=int(summary.get("samples") or 0),
+        opened=int((summary.get("opened") or {}).get("test", 0)),
         commit=str(env.get("commit") or "")[:12],
         why=entry.why,
     )
@@ -244,6 +256,18 @@ def _compared(table: Table) -> list[Compared]:
     ]
 
 
+def _ties(table: Table) -> list[str]:
+    """The arms that cannot be told from the best one, Holm over these comparisons, the best not among them."""
+    best = table.best
+    if best is None:
+        return []
+    others = [row for row in table.rows if row.mean and row.arm != best.arm]
+    found = [_difference(table, row, best, rows=False) for row in others]
+    adjusted = statistics.holm([each.gap.p for each in found])
+    judged = [replace(each, adjusted=p) for each, p in zip(found, adjusted, strict=True)]
+    return [each.arm for each in judged if _verdict(table.study, each) in ("tie", "untested")]
+
+
 def _within(table: Table) -> Iterator[tuple[str, str]]:
     """Arms that differ in one factor alone, each beside the one of its first level."""
     factor = table.study.compare
@@ -255,8 +279,8 @@ def _within(table: Table) -> Iterator[tuple[str, str]]:
             yield row.arm, first
 
 
-def _difference(table: Table, row: Row, other: Row) -> Compared:
-    """Paired by seed, and, where the metric counts rows, by row."""
+def _difference(table: Table, row: Row, other: Row, *, rows: bool = True) -> Compared:
+    """Paired by seed, and, where the metric counts rows, by row: with `rows` also the interval over those."""
     study = table.study
     nothing = Difference(0, math.nan, None, None, None, math.nan, "")
     if not study.paired:
@@ -272,32 +296,39 @@ def _difference(table: Table, row: Row, other: Row) -> Compared:
     )
     ours, theirs = _hits(table, row, seeds), _hits(table, other, seeds)
     told = ""
-    if ours is not None and theirs is not None:
-        shared = ours.index.intersection(theirs.index)
-        a, b = ours.loc[shared].to_numpy(), theirs.loc[shared].to_numpy()
+    if ours and theirs:
+        import numpy as np
+
+        shared = np.intersect1d(ours[0], theirs[0], assume_unique=True)
+        a, b = (hits[:, np.searchsorted(ids, shared)] for ids, hits in (ours, theirs))
         if len(shared) and len(seeds) > 1:
-            low, high = statistics.over_rows(a.T.astype(float), b.T.astype(float))
-            gap = replace(gap, rows_low=low, rows_high=high)
+            if rows:
+                low, high = statistics.over_rows(a.astype(float), b.astype(float))
+                gap = replace(gap, rows_low=low, rows_high=high)
         elif len(shared):
-            only, others, p = statistics.mcnemar(a[:, 0], b[:, 0])
+            only, others, p = statistics.mcnemar(a[0], b[0])
             gap = replace(gap, p=p, test="McNemar")
             told = f"{only} rows only {row.arm} gets right, {others} only {other.arm}"
     detectable = statistics.detectable(gap.sd, gap.n) if gap.sd is not None else None
     return Compared(row.arm, other.arm, gap, gap.p, "", detectable, told)
 
 
-def _hits(table: Table, row: Row, seeds: Sequence[int]) -> pd.DataFrame | None:
-    """Row of the split x seed: whether it was predicted right; None where the metric is no share of rows, or none are kept."""
+def _hits(table: Table, row: Row, seeds: Sequence[int]) -> tuple[Ids, Hits] | None:
+    """(ids (N,), whether each was predicted right, seed x row); None where the metric is no share of rows, or none are kept."""
     split, _, name = table.study.metric.partition("/")
     if name != "accuracy":
         return None
-    runs = {
-        each.entry.seed: Run(table.folder.run_url(each.entry))
-        for each in row.results
-        if each.entry.seed in seeds
-    }
-    found = right(runs, split)
-    return found[[*seeds]] if found is not None and {*seeds} <= {*found.columns} else None
+    for each in row.results:
+        key = (row.arm, each.entry.seed)
+        if each.counts and key not in table.predictions:
+            table.predictions[key] = hits_of(Run(table.folder.run_url(each.entry)), split)
+    found = [told for seed in seeds if (told := table.predictions[row.arm, seed])]
+    if len(found) < len(seeds):
+        return None
+    import numpy as np
+
+    ids = functools.reduce(np.intersect1d, (own for own, _ in found))
+    return ids, np.stack([hits[np.searchsorted(own, ids)] for own, hits in found])
 
 
 def _verdict(study: Study, found: Compared) -> str:
@@ -393,15 +424,9 @@ def _warnings(table: Table) -> list[str]:
         for each in row.results:
             if each.state in ("diverged", "collapsed", "failed"):
                 found.append(f"{row.arm}, seed {each.entry.seed}, {each.state}: {each.why}")
-            opened = (
-                Run(table.folder.run_url(each.entry)).summary.get("opened")
-                if each.entry.run
-                else {}
-            )
-            times = int((opened or {}).get("test", 0))
-            if times > 1:
+            if each.opened > 1:
                 found.append(
-                    f"{row.arm}, seed {each.entry.seed}: its test split was opened {times} times."
+                    f"{row.arm}, seed {each.entry.seed}: its test split was opened {each.opened} times."
                 )
     found += [f"Arms also differ in {each}." for each in table.state.get("confounds", ())]
     found += [f"{note[:1].upper()}{note[1:]}." for note in table.state.get("notes", ())]

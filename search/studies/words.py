@@ -4,23 +4,7 @@ from __future__ import annotations
 
 from search import numbers
 from search.sheets import named
-from search.studies import statistics
-from search.studies.table import Compared, Row, Table, difference, points, span
-
-
-def tied_with_best(table: Table) -> list[str]:
-    """The arms that cannot be told from the best one (Holm over these comparisons), the best not among them."""
-    best = table.best
-    if best is None:
-        return []
-    others = [row.arm for row in table.rows if row.mean and row.arm != best.arm]
-    found = [difference(table, arm, best.arm) for arm in others]
-    adjusted = statistics.holm([each.gap.p for each in found])
-    return [
-        each.arm
-        for each, p in zip(found, adjusted, strict=True)
-        if not p <= statistics.ALPHA or each.verdict in ("tie", "untested")
-    ]
+from search.studies.table import Compared, Row, Table, points, span
 
 
 def sentences(table: Table) -> list[str]:
@@ -30,7 +14,7 @@ def sentences(table: Table) -> list[str]:
         return ["No run counts yet."]
     metric = table.study.metric
     said = [f"{best.arm} has the best mean: {named(metric)} {mean(table, best)}."]
-    ties = tied_with_best(table)
+    ties = table.ties
     rest = [row.arm for row in table.rows if row.mean and row.arm not in (best.arm, *ties)]
     if ties and not any(each.gap.test for each in table.compared):
         said.append("Nothing is tested: there is one run of each.")

@@ -27,7 +27,7 @@ def lines(table: Table) -> tuple[list[str], list[list[str]]]:
     study, base = table.study, table.baseline
     # Where not all are held against one arm, each row names its own.
     several = len({each.other for each in table.compared}) > 1 and study.compare != "all"
-    ties, best = words.tied_with_best(table), table.best
+    ties, best = table.ties, table.best
     headings = [
         "arm",
         "n",
@@ -98,25 +98,27 @@ def frame(table: Table) -> pd.DataFrame:
     """A row a cell, with its plain numbers: arm, the factors, seed, state, score, seconds, samples, run, commit, data, why."""
     import pandas as pd
 
-    rows = []
-    for row in table.rows:
-        for each in row.results:
-            rows.append(
-                {
-                    "arm": row.arm,
-                    **row.values,
-                    "seed": each.entry.seed,
-                    "state": each.state,
-                    table.study.metric: each.score,
-                    "seconds": each.seconds,
-                    "samples": each.samples,
-                    "run": each.entry.run,
-                    "commit": each.commit,
-                    "data": each.entry.digest[:12],
-                    "why": each.why,
-                }
-            )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(_cells(table))
+
+
+def _cells(table: Table) -> list[dict[str, Any]]:
+    return [
+        {
+            "arm": row.arm,
+            **row.values,
+            "seed": each.entry.seed,
+            "state": each.state,
+            table.study.metric: each.score,
+            "seconds": each.seconds,
+            "samples": each.samples,
+            "run": each.entry.run,
+            "commit": each.commit,
+            "data": each.entry.digest[:12],
+            "why": each.why,
+        }
+        for row in table.rows
+        for each in row.results
+    ]
 
 
 def tree(table: Table) -> dict[str, Any]:
@@ -153,7 +155,6 @@ def tree(table: Table) -> dict[str, Any]:
         }
         for each in table.claims
     ]
-    cells = json.loads(frame(table).to_json(orient="records"))
     return {
         "study": table.study.name,
         "question": table.study.question,
@@ -162,11 +163,11 @@ def tree(table: Table) -> dict[str, Any]:
         "metric": table.study.metric,
         "said": words.sentences(table),
         "arms": arms,
-        "ties": words.tied_with_best(table),
+        "ties": table.ties,
         "claims": claims,
         "warnings": table.warnings,
         "seconds": table.state.get("seconds"),
-        "cells": cells,
+        "cells": _cells(table),
     }
 
 

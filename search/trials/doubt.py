@@ -93,24 +93,34 @@ def right(runs: Mapping[int, Run], split: str = "val") -> pd.DataFrame | None:
     """Row of the split x run: whether it was predicted right; runs that kept no predictions are left out."""
     import pandas as pd
 
-    columns = {}
-    for number, run in runs.items():
-        url = store.join(run.url, "predictions.parquet")
-        try:
-            if not store.exists(url):
-                continue
-            table = pd.read_parquet(
-                io.BytesIO(store.read_bytes(url)), columns=["split", "id", "label", "prediction"]
-            )
-            rows = table[table["split"] == split].drop_duplicates("id").set_index("id")
-            hits = rows["label"] == rows["prediction"]
-        except (Refusal, OSError, ValueError, KeyError):
-            continue  # one damaged folder hides no other
-        if len(hits):
-            columns[number] = hits
+    found = {number: hits_of(run, split) for number, run in runs.items()}
+    columns = {
+        number: pd.Series(hits, index=ids)
+        for number, (ids, hits) in ((n, each) for n, each in found.items() if each)
+    }
     if not columns:
         return None
     return pd.DataFrame(columns).dropna().astype(bool)
+
+
+def hits_of(run: Run, split: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """(ids in order, whether each row was predicted right), both (N,); None where the run kept no predictions."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    url = store.join(run.url, "predictions.parquet")
+    try:
+        if not store.exists(url):
+            return None
+        names = ["split", "id", "label", "prediction"]
+        table = pq.read_table(io.BytesIO(store.read_bytes(url)), columns=names)
+        parts = {name: table.column(name).to_numpy(zero_copy_only=False) for name in names}
+    except (Refusal, OSError, ValueError, KeyError):
+        return None  # one damaged folder hides no other
+    own = parts["split"].astype(str) == split
+    ids, first = np.unique(parts["id"][own], return_index=True)
+    hits = (parts["label"][own] == parts["prediction"][own])[first]
+    return (ids, hits) if len(ids) else None
 
 
 def against_first(runs: Sequence[Run]) -> pd.DataFrame:

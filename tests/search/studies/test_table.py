@@ -80,7 +80,7 @@ def test_differences_are_paired_by_seed(make: Make) -> None:
 def test_equal_arms_are_a_tie_and_the_margin_makes_small_ones_too(make: Make) -> None:
     same = make({"a": [0.9, 0.8, 0.85], "b": [0.9, 0.8, 0.85]})
     assert verdicts(same) == {"b": "tie"} and same.compared[0].adjusted == 1.0
-    assert words.tied_with_best(same) == ["b"] and "A tie with b" in " ".join(words.sentences(same))
+    assert same.ties == ["b"] and "A tie with b" in " ".join(words.sentences(same))
     near = {"a": [0.9, 0.8, 0.85], "b": [0.905, 0.805, 0.855]}
     assert verdicts(make(near)) == {"b": "better"}
     assert verdicts(make(near, margin=0.01)) == {"b": "tie"}
