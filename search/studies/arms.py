@@ -64,6 +64,13 @@ def arms(study: Study) -> list[Arm]:
         for level in levels:
             changes |= level.changes
         label = ", ".join(level.label for level in levels)
+        if "seed" in {*changes, *study.set, *study.sized.set}:
+            raise Refusal(
+                "the seeds are the study's",
+                path="seed",
+                value=changes.get("seed"),
+                remedy="say seeds: [...]",
+            )
         values = dict(zip(factors, (level.value for level in levels), strict=True))
         path = study.sized.recipe or _recipe_of(study, values)
         try:
@@ -79,6 +86,13 @@ def arms(study: Study) -> list[Arm]:
                 remedy="name the values of the factor: {label: {dotted.path: value}}",
             )
         found.append(Arm(label, values, changes, recipe))
+    if len(found) == 1:
+        raise Refusal(
+            f"there is one arm alone, '{found[0].label}': nothing is compared",
+            path="arms",
+            value=found[0].label,
+            remedy="add another one, or values to a factor",
+        )
     _check_names(study, [arm.label for arm in found])
     if study.compare not in ("baseline", "all", *factors):
         raise Refusal(
@@ -197,7 +211,9 @@ def _check_before(study: Study, label: str, recipe: Recipe) -> None:
                 f"arm '{label}' starts from '{name}', which is not in `before`",
                 path=f"phases.{index}.init",
                 value=phase.init,
-                remedy=nearest(name, study.before, "add it to before: {name: {recipe: ...}}"),
+                remedy=nearest(name, study.before)
+                if study.before
+                else f"add before: {{{name}: {{recipe: ...}}}}",
             )
 
 

@@ -15,14 +15,17 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cluster.run import Run
+from datasets import store
 from datasets.card import duplicates, fingerprints
 from datasets.packed import leaks
 from datasets.packed.shelf import Shelf
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from search.results import flatten
-from search.studies.arms import Arm, factors_of, paths_of
+from search.studies.arms import BEFORE, Arm, before, factors_of, paths_of
 from search.studies.study import Study
 from trainers import build, feed
 from trainers.describe import preview
@@ -47,11 +50,14 @@ KINDS = (
     (r"^model\b", "model"),
     (r"^keep\b", "choice of the checkpoint"),
     (r"^evals\b", "evaluation"),
-    (r"^seed$", "seed"),
+    (r"^scale\.(precision|sync_bn|micro_batch|deterministic|compile|device|workers)$", "numerics"),
 )
 PARAMETERS, LOSS_SCALE = "parameter count", "loss scale"
 # Not of a run's outcome, or another name for the same.
-_ASIDE = re.compile(r"^(name|rows|seed|scale|log|search|data\.ledger|keep\.(every_|last|best))")
+_ASIDE = re.compile(
+    r"^(name|rows|seed|log|search|data\.ledger|keep\.(every_|last|best)"
+    r"|scale\.(?!precision|sync_bn|micro_batch|deterministic|compile|device|workers))"
+)
 ROUNDING = 1e-9
 MOST_IDS = 50_000_000
 MOST_LOOKED_AT = 200_000  # pictures of a set, that are decoded once to look for near copies
@@ -145,11 +151,15 @@ def check_data(study: Study, arms: Sequence[Arm], datasets: Mapping[str, Dataset
         known |= {
             score.replace("val/", "test/", 1) for score in known
         }  # at the end, of all of them
-        if study.metric not in known:
+        wanted = {"metric": study.metric}
+        wanted |= {f"claims.{n}.metric": c.metric for n, c in enumerate(study.claims) if c.metric}
+        for path, metric in wanted.items():
+            if metric in known:
+                continue
             raise Refusal(
-                f"arm '{arm.label}' has no score '{study.metric}'",
-                path="metric",
-                value=study.metric,
+                f"arm '{arm.label}' has no score '{metric}'",
+                path=path,
+                value=metric,
                 remedy=f"it has {', '.join(sorted(known)) or 'none'}; "
                 "set.evals.NAME={name: accuracy, on: test} adds one",
             )
@@ -162,9 +172,46 @@ def check_data(study: Study, arms: Sequence[Arm], datasets: Mapping[str, Dataset
                 remedy="use a metric of a split that they have",
             )
         _check_ids(arm, dataset)
+        _check_origins(study, arm, dataset)
         for leak in leaks.of(dataset.manifest):
             told.append(f"leak, allowed by data.allow_leaks: {leak}")
     return list(dict.fromkeys(told))
+
+
+def _check_origins(study: Study, arm: Arm, dataset: Dataset) -> None:
+    """Refuse to start from a run that has learnt from rows that the arm is judged on: its splits may be other ones."""
+    for index, phase in enumerate(arm.recipe.phases):
+        if not phase.init:
+            continue
+        name = phase.init.removeprefix(BEFORE)
+        if phase.init.startswith(BEFORE):
+            data = next(recipe.data for each, _, recipe in before(study) if each == name)
+        else:
+            folder = phase.init.rstrip("/").partition("/checkpoints/")[0]
+            if not store.exists(store.join(folder, "recipe.yaml")):
+                continue  # weights of elsewhere: nobody here knows what they have seen
+            data = Run(folder).recipe.data
+        learnt = feed.dataset(data)
+        if learnt.manifest.name != dataset.manifest.name:
+            continue  # ids of other sources say nothing
+        seen = _ids(learnt, "train")
+        for split in ("test", "val"):
+            if split not in dataset.manifest.splits:
+                continue
+            met = np.intersect1d(seen, _ids(dataset, split), assume_unique=True)
+            if len(met) and f"train/{split}" not in arm.recipe.data.allow_leaks:
+                raise Refusal(
+                    f"arm '{arm.label}' starts from a run that has learnt from {len(met):,} rows of its {split} split",
+                    path=f"phases.{index}.init",
+                    value=phase.init,
+                    remedy="give that run the same data.splits, or none of these rows",
+                )
+
+
+def _ids(dataset: Dataset, split: str) -> NDArray[np.int64]:
+    """Of the pictures of a split, altered copies by their original's, each once."""
+    columns = dataset.columns(split)
+    return np.unique(np.asarray(columns.get("origin", columns["id"])))
 
 
 def _check_ids(arm: Arm, dataset: Dataset) -> None:
@@ -172,10 +219,7 @@ def _check_ids(arm: Arm, dataset: Dataset) -> None:
     splits = dataset.manifest.splits
     if sum(split.rows for split in splits.values()) > MOST_IDS:
         return
-    ids = {}
-    for name in splits:
-        columns = dataset.columns(name)
-        ids[name] = np.unique(np.asarray(columns.get("origin", columns["id"])))
+    ids = {name: _ids(dataset, name) for name in splits}
     for one, other in itertools.combinations(splits, 2):
         shared = np.intersect1d(ids[one], ids[other], assume_unique=True)
         if len(shared) and not {f"{one}/{other}", f"{other}/{one}"} & {

@@ -22,6 +22,7 @@ ALPHA = 0.05  # of a whole table, after Holm
 POWER = 0.8
 DRAWS = 2_000  # of the bootstrap
 _CHUNK = 100
+ROUNDING = 1e-12
 _BOOTSTRAP = order.key("study bootstrap")
 
 
@@ -73,9 +74,11 @@ def paired(arm: Sequence[float], baseline: Sequence[float]) -> Difference:
     found = mean(gaps)
     if found.sd is None:
         return Difference(1, found.mean, None, None, None, math.nan, "")
-    return Difference(
-        found.n, found.mean, found.sd, found.low, found.high, _t_test(found), "paired t"
-    )
+    if found.sd <= ROUNDING * abs(found.mean):
+        # Scores that count few rows may well agree by chance: all that is known is that the signs do.
+        return Difference(found.n, found.mean, 0.0, None, None, _signs(found), "signs")
+    p = _two_sided(found.mean / (found.sd / math.sqrt(found.n)), found.n - 1)
+    return Difference(found.n, found.mean, found.sd, found.low, found.high, p, "paired t")
 
 
 def unpaired(arm: Sequence[float], baseline: Sequence[float]) -> Difference:
@@ -86,8 +89,8 @@ def unpaired(arm: Sequence[float], baseline: Sequence[float]) -> Difference:
         return Difference(min(one.n, other.n), gap, None, None, None, math.nan, "")
     parts = (one.sd**2 / one.n, other.sd**2 / other.n)
     error = math.sqrt(sum(parts))
-    if not error:
-        return Difference(min(one.n, other.n), gap, 0.0, gap, gap, 0.0 if gap else 1.0, "Welch")
+    if not error:  # neither arm varies: nothing is known of how sure the gap is
+        return Difference(min(one.n, other.n), gap, 0.0, None, None, math.nan if gap else 1.0, "")
     freedom = sum(parts) ** 2 / sum(
         part**2 / (n - 1) for part, n in zip(parts, (one.n, other.n), strict=True)
     )
@@ -186,11 +189,9 @@ def seeds_needed(effect: float, most: int = 1_000) -> int | None:
     return next((n for n in range(2, most + 1) if power(abs(effect), n) >= POWER), None)
 
 
-def _t_test(gaps: Mean) -> float:
-    assert gaps.sd is not None
-    if not gaps.sd:  # every seed says the same
-        return 0.0 if gaps.mean else 1.0
-    return _two_sided(gaps.mean / (gaps.sd / math.sqrt(gaps.n)), gaps.n - 1)
+def _signs(gaps: Mean) -> float:
+    """The exact sign test where all gaps are the same; 1 where there are none."""
+    return 0.5 ** (gaps.n - 1) if gaps.mean else 1.0
 
 
 # Of scipy's, the special functions alone: `scipy.stats` takes half a second to import.

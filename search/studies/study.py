@@ -20,6 +20,7 @@ from pydantic import (
 
 from datasets import store
 from datasets.refusal import Refusal, nearest
+from search import numbers
 from trainers.grammar import NAME, SCORE, change, pairs, read_yaml, refusal
 from trainers.part import Frozen
 
@@ -108,7 +109,9 @@ class Study(Frozen):
     )
     seeds: Seeds = Field(min_length=1)
     metric: Annotated[str, Field(pattern=SCORE)]
-    mode: Literal["max", "min"] = "max"
+    mode: Literal["max", "min"] | None = Field(
+        None, description="default: min of losses and errors, max of all else"
+    )
     baseline: str | None = Field(
         None, description="the arm others are held against; default the first"
     )
@@ -177,8 +180,10 @@ class Study(Frozen):
                 f"the study has no scale '{chosen}'",
                 path="scale",
                 value=chosen,
-                remedy=nearest(chosen, study.scales),
+                remedy=nearest(chosen, study.scales) if study.scales else "leave it out",
             )
+        for index, claim in enumerate(study.claims):
+            _check_claim(study, claim, f"claims.{index}")
         return study.model_copy(update={"scale": chosen})
 
     @property
@@ -197,4 +202,24 @@ class Study(Frozen):
 
     @property
     def upwards(self) -> bool:
-        return self.mode == "max"
+        return self.mode == "max" if self.mode else not numbers.lower_is_better(self.metric)
+
+
+def _check_claim(study: Study, claim: Claim, path: str) -> None:
+    metric = claim.metric or study.metric
+    if "scale" in claim.model_fields_set and claim.scale not in (None, *study.scales):
+        raise Refusal(
+            f"the study has no scale '{claim.scale}'",
+            path=f"{path}.scale",
+            value=claim.scale,
+            remedy="null: ours is of the data of the claim",
+        )
+    if claim.over == claim.arm:
+        raise Refusal("an arm beside itself", path=f"{path}.over", value=claim.over)
+    if numbers.is_fraction(metric) and abs(claim.value) > 1:
+        raise Refusal(
+            f"{claim.value:g} is no share of 1, as {metric} is",
+            path=f"{path}.value",
+            value=claim.value,
+            remedy=f"write {claim.value / 100:g}",
+        )

@@ -42,6 +42,7 @@ class Result:
     seconds: float = 0.0
     samples: int = 0
     opened: int = 0  # times that its test split was
+    precision: str = ""
     commit: str = ""
     why: str = ""
 
@@ -205,6 +206,7 @@ def _result(folder: Folder, study: Study, entry: Entry, now: str) -> Result:
         seconds=float(summary.get("seconds") or 0.0),
         samples=int(summary.get("samples") or 0),
         opened=int((summary.get("opened") or {}).get("test", 0)),
+        precision=str((summary.get("place") or {}).get("precision", "")),
         commit=str(env.get("commit") or "")[:12],
         why=entry.why,
     )
@@ -304,8 +306,11 @@ def _difference(table: Table, row: Row, other: Row, *, rows: bool = True) -> Com
         if len(shared) and len(seeds) > 1:
             if rows:
                 low, high = statistics.over_rows(a.astype(float), b.astype(float))
+                # Other rows can only add to what is unsure; the bootstrap's own luck must not take from it.
+                low, high = min(low, gap.low or low), max(high, gap.high or high)
                 gap = replace(gap, rows_low=low, rows_high=high)
-        elif len(shared):
+        elif len(shared) and len(row.results) == len(other.results) == 1:
+            # Of a study of several seeds, one pair that is left says nothing of seeds.
             only, others, p = statistics.mcnemar(a[0], b[0])
             gap = replace(gap, p=p, test="McNemar")
             told = f"{only} rows only {row.arm} gets right, {others} only {other.arm}"
@@ -345,7 +350,7 @@ def _judged(table: Table, claim: Claim) -> Judged:
     study, by_name = table.study, {row.arm: row for row in table.rows}
     metric = claim.metric or study.metric
     if metric != study.metric:
-        return Judged(claim, "–", "not comparable", f"it is of {metric}")
+        return _judged(_of_metric(table, metric), claim)
     row = by_name[claim.arm]
     found: Mean | Difference | None = row.mean
     if claim.over is not None:
@@ -380,9 +385,37 @@ def spread(metric: str, value: float) -> str:
     return f"{100 * value:.3g} points" if numbers.is_fraction(metric) else f"{value:.3g}"
 
 
+def _of_metric(table: Table, metric: str) -> Table:
+    """The same runs by another of their scores."""
+
+    def scored(each: Result) -> Result:
+        if not each.counts:
+            return each
+        found = Run(table.folder.run_url(each.entry)).scores.get(metric)
+        return replace(each, score=found, state=each.state if found is not None else "missing")
+
+    rows = [Row(row.arm, row.values, [scored(each) for each in row.results]) for row in table.rows]
+    return replace(table, study=table.study.model_copy(update={"metric": metric}), rows=rows)
+
+
+def _places(table: Table) -> list[str]:
+    """A sentence where runs were made with different precision: their recipes may say so no more."""
+    met: dict[str, list[str]] = {}
+    for row in table.rows:
+        for each in row.results:
+            if each.precision:
+                met.setdefault(each.precision, []).append(f"{row.arm}, seed {each.entry.seed}")
+    if len(met) < 2:
+        return []
+    few = min(met, key=lambda name: len(met[name]))
+    listed = "; ".join(met[few][:6]) + (" and more" if len(met[few]) > 6 else "")
+    return [f"Runs were made with {' and '.join(sorted(met))}: {few} are {listed}."]
+
+
 def span(metric: str, low: float, high: float, unit: str = " points") -> str:
     """An interval of differences as its metric is read."""
     if numbers.is_fraction(metric):
+        low, high = max(-1.0, low), min(1.0, high)  # further than that no difference can be
         return f"{100 * low:.1f} to {100 * high:.1f}{unit}".replace("-", "−")
     return f"{numbers.number(low)} to {numbers.number(high)}".replace("-", "−")
 
@@ -421,9 +454,13 @@ def _warnings(table: Table) -> list[str]:
                 f"{numbers.score(study.metric, ceiling)}. Look for a leak before believing it."
             )
     for row in table.rows:
+        for state in ("diverged", "collapsed", "failed"):
+            met = [each for each in row.results if each.state == state]
+            if met:
+                seeds = ", ".join(str(each.entry.seed) for each in met)
+                many = f"seed{'s' if len(met) > 1 else ''} {seeds}"
+                found.append(f"{row.arm}, {many}, {state}: {met[0].why}")
         for each in row.results:
-            if each.state in ("diverged", "collapsed", "failed"):
-                found.append(f"{row.arm}, seed {each.entry.seed}, {each.state}: {each.why}")
             if each.opened > 1:
                 found.append(
                     f"{row.arm}, seed {each.entry.seed}: its test split was opened {each.opened} times."
@@ -435,6 +472,7 @@ def _warnings(table: Table) -> list[str]:
         found.append(
             f"{stale} run{' is' if stale == 1 else 's are'} stale: made by other code than this; --rerun-stale makes them anew."
         )
+    found += _places(table)
     few = [row.arm for row in table.rows if row.mean and row.mean.n == 1]
     if few:
         found.append(f"One run alone has no spread: {', '.join(few)}.")

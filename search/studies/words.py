@@ -72,6 +72,8 @@ def _power(table: Table) -> str:
         return ""
     widest = max(there, key=lambda each: each.detectable or 0.0)
     n = widest.gap.n
+    if numbers.is_fraction(table.study.metric) and (widest.detectable or 0.0) >= 1:
+        return f"{n} seeds that spread so much ({widest.arm}, {widest.other}) could find next to nothing."
     size = plain_points(table.study.metric, widest.detectable or 0.0)
     unit = " points" if numbers.is_fraction(table.study.metric) else ""
     return (

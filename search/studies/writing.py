@@ -65,7 +65,7 @@ def lines(table: Table) -> tuple[list[str], list[list[str]]]:
                 else "–",
                 words.p_value(versus.adjusted) if versus else "",
                 ", ".join(filter(None, (versus.verdict if versus else "", mark))),
-                "; ".join(row.told()) or "all",
+                "; ".join(row.told()) or ("all" if row.results else "none"),
                 numbers.seconds(row.seconds),
                 numbers.short(row.samples),
             ]

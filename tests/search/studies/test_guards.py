@@ -36,6 +36,17 @@ def planned(path: Path, *words: str) -> drive.Plan:
         ({"factors": {"phases.0.optim.main.lrr": [1, 2]}}, "lrr"),
         ({"factors": {"model.widht": [8, 16]}}, "widht"),
         ({"factors": {LR: [0.1, 0.1]}}, "two arms are called"),
+        ({"factors": {LR: [0.1]}}, "one arm alone"),
+        ({"arms": {"a": {"seed": 3}, "b": {}}, "factors": {}}, "seeds are the study's"),
+        ({"claims": [{"arm": "lr 0.1", "value": 90, "source": "a paper"}]}, "write 0.9"),
+        (
+            {"claims": [{"arm": "lr 0.1", "value": 0.9, "source": "a paper", "scale": "small"}]},
+            "no scale 'small'",
+        ),
+        (
+            {"claims": [{"arm": "lr 0.1", "value": 0.9, "source": "a paper", "metric": "test/f"}]},
+            "no score 'test/f'",
+        ),
         ({"arms": {"a": {LR: 0.1}, "b": {LR: 0.1}}, "factors": {}}, "are the same run"),
         ({"arms": {"a": {"evals.accuracy.every": 2}, "b": {}}, "factors": {}}, "are the same run"),
         ({"baseline": "lr 0.2"}, "no arm 'lr 0.2'"),
@@ -79,6 +90,9 @@ def test_a_factor_that_one_recipe_lacks_names_the_arm(written: Write, base: Path
         ({"data.noise": {"symmetric": {"rate": 0.1}}}, "label noise"),
         ({"phases.0.optim.main.weight_decay": 0.1}, "optimizer"),
         ({"keep.patience": 3}, "epochs"),
+        ({"scale.precision": "bf16"}, "numerics"),
+        ({"scale.micro_batch": 8}, "numerics"),
+        ({"scale.workers": 2}, "numerics"),
     ],
 )
 def test_what_else_differs_is_refused_by_its_name_or_allowed(
@@ -159,6 +173,17 @@ def pictures(folder: Path) -> Path:
             picture = source.integers(0, 255, (12 + number, 12, 3), dtype=np.uint8)
             Image.fromarray(picture).save(place / f"{number:03}.png")
     return folder
+
+
+def test_a_run_before_that_has_seen_the_test_rows_is_refused(written: Write, base: Path) -> None:
+    arms = {"warm": {"phases.0.init": "before.first"}, "cold": {}}
+    said = {"arms": arms, "factors": {}}
+    before = {"first": {"recipe": str(base), "set": {"data.splits.seed": 7}}}
+    with pytest.raises(
+        Refusal, match=r"arm 'warm' starts from a run that has learnt from \d+ rows"
+    ):
+        planned(written(**said, before=before))
+    assert planned(written(**said, before={"first": {"recipe": str(base)}})).confounds == []
 
 
 @pytest.mark.parametrize("kind", ["bytes", "pixels"])

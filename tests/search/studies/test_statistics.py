@@ -94,7 +94,12 @@ def test_one_run_has_no_interval_and_no_runs_no_mean() -> None:
 def test_equal_runs_are_no_difference_and_equal_gaps_are_one() -> None:
     same = statistics.paired([0.5, 0.6, 0.7], [0.5, 0.6, 0.7])
     assert same.mean == 0 and same.p == 1.0
-    assert statistics.paired([0.75, 0.5], [0.5, 0.25]).p == 0.0
+    # Two seeds that agree are no certainty: of two signs half are equal by chance.
+    gap = statistics.paired([0.75, 0.5], [0.5, 0.25])
+    assert (gap.p, gap.test, gap.low) == (0.5, "signs", None)
+    assert statistics.paired([0.75] * 6, [0.5] * 6).p == stats.binomtest(6, 6).pvalue
+    assert math.isnan(statistics.unpaired([0.75] * 3, [0.5] * 3).p)
+    assert statistics.unpaired([0.5] * 3, [0.5] * 3).p == 1.0
 
 
 def studied(source: np.random.Generator, seeds: int, gap: float = 0.0) -> tuple[np.ndarray, ...]:

@@ -81,7 +81,7 @@ def test_equal_arms_are_a_tie_and_the_margin_makes_small_ones_too(make: Make) ->
     same = make({"a": [0.9, 0.8, 0.85], "b": [0.9, 0.8, 0.85]})
     assert verdicts(same) == {"b": "tie"} and same.compared[0].adjusted == 1.0
     assert same.ties == ["b"] and "A tie with b" in " ".join(words.sentences(same))
-    near = {"a": [0.9, 0.8, 0.85], "b": [0.905, 0.805, 0.855]}
+    near = {"a": [0.9, 0.8, 0.85], "b": [0.905, 0.806, 0.855]}
     assert verdicts(make(near)) == {"b": "better"}
     assert verdicts(make(near, margin=0.01)) == {"b": "tie"}
 
@@ -104,6 +104,23 @@ def test_single_runs_are_held_against_each_other_row_by_row(make: Make) -> None:
     assert versus.gap.test == "McNemar" and versus.verdict == "better"
     assert versus.rows == "40 rows only b gets right, 0 only a"
     assert any("has no spread: a, b" in line for line in found.warnings)
+
+
+def test_one_pair_that_is_left_of_several_seeds_is_not_tested(make: Make) -> None:
+    found = make({"a": [0.9, 0.92], "b": [0.7, 0.5]})  # the second of b is at chance
+    (versus,) = found.compared
+    assert versus.gap.n == 1 and versus.verdict == "untested" and not versus.gap.test
+
+
+def test_equal_gaps_of_few_seeds_are_no_certainty(make: Make) -> None:
+    found = make({"a": [0.625, 0.75], "b": [0.75, 0.875]})
+    assert found.compared[0].gap.test == "signs" and verdicts(found) == {"b": "tie"}
+
+
+def test_less_is_better_of_what_is_a_loss(make: Make) -> None:
+    found = make({"a": [0.9, 0.8, 0.7], "b": [0.7, 0.61, 0.5]}, metric="test/loss")
+    assert not found.study.upwards and found.rows[0].mean is None, "its runs have no such score"
+    assert make({"a": [0.9], "b": [0.8]}, metric="test/loss", mode="max").study.upwards
 
 
 def test_rows_widen_the_interval_of_seeds(make: Make) -> None:
@@ -144,10 +161,10 @@ def test_claims_are_judged(make: Make) -> None:
     told = [(each.verdict, each.because) for each in found.claims]
     assert [verdict for verdict, _ in told] == [
         *("reproduced", "not reproduced", "reproduced", "reproduced"),
-        *("not comparable", "not comparable", "not comparable"),
+        *("not comparable", "not comparable", "not run"),
     ]
     assert "the direction is the same" in told[4][1] and "is the other" in told[5][1]
-    assert "tolerance 50 points" in told[2][1] and "test/loss" in told[6][1]
+    assert "tolerance 50 points" in told[2][1] and "no run" in told[6][1]
 
 
 def test_a_factor_is_compared_within_the_others(make: Make, tmp_path: Path) -> None:
