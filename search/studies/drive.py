@@ -247,7 +247,7 @@ class _Driver:
                 self.urls[name, seed] = url
             else:
                 yield Wanted((arms_of.BEFORE, name, seed), resolved, url)
-        for cell in self.cells:  # those whose runs before them are there
+        for cell in self.cells if self.urls else ():  # those whose runs before them are there
             self._note(cell)
 
     def _missing(self, wished: Sequence[Cell], rerun_stale: bool) -> Iterator[Cell]:

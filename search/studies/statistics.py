@@ -172,8 +172,6 @@ def power(effect: float, n: int, alpha: float = ALPHA) -> float:
 
 def detectable(sd: float, n: int, alpha: float = ALPHA) -> float | None:
     """The difference that n seeds find four times in five, where differences have this sd; None for one seed."""
-    from scipy.optimize import brentq
-
     if n < 2:
         return None
     if not sd:
@@ -181,7 +179,11 @@ def detectable(sd: float, n: int, alpha: float = ALPHA) -> float | None:
     most = 1.0
     while power(most, n, alpha) < POWER:
         most *= 2
-    return sd * float(brentq(lambda effect: power(effect, n, alpha) - POWER, 0.0, most))
+    least = 0.0
+    while most - least > ROUNDING * most:  # power grows with the effect
+        middle = (least + most) / 2
+        least, most = (least, middle) if power(middle, n, alpha) >= POWER else (middle, most)
+    return sd * most
 
 
 def seeds_needed(effect: float, most: int = 1_000) -> int | None:

@@ -113,7 +113,8 @@ def hits_of(run: Run, split: str) -> tuple[np.ndarray, np.ndarray] | None:
         if not store.exists(url):
             return None
         names = ["split", "id", "label", "prediction"]
-        table = pq.read_table(io.BytesIO(store.read_bytes(url)), columns=names)
+        # Not `read_table`, which takes six times as long for so small a file.
+        table = pq.ParquetFile(io.BytesIO(store.read_bytes(url))).read(names, use_threads=False)
         parts = {name: table.column(name).to_numpy(zero_copy_only=False) for name in names}
     except (Refusal, OSError, ValueError, KeyError):
         return None  # one damaged folder hides no other
