@@ -45,6 +45,15 @@ class Cell:
     seed: int
     recipe: Recipe
 
+    @property
+    def starts_from(self) -> list[str]:
+        """The names of the runs that have to be before it."""
+        return [
+            phase.init.removeprefix(BEFORE)
+            for phase in self.recipe.phases
+            if phase.init and phase.init.startswith(BEFORE)
+        ]
+
     def after(self, urls: Mapping[str, str]) -> Recipe:
         """The recipe with the folders of the runs that were before it."""
         changes = {

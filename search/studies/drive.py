@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def run(
 ) -> Folder:
     """Run what is missing of a study; the same call goes on after any end. `only` are arms, by name."""
     folder = Folder.of(study, out)
-    study = _with_more(study, folder, more_seeds)
+    study, extra = _with_more(study, folder, more_seeds)
     made = plan(study, quiet=quiet, known=folder.state.get("lookalikes"))
     known = [arm.label for arm in made.arms]
     for name in only:
@@ -82,28 +83,23 @@ def run(
     guards.distinct([(cell.arm, cell.recipe, digests[cell.arm]) for cell in cells])
     _same_data(folder, digests, rerun_stale)
     with Lock(folder.url):
-        _written(folder, made)
+        _written(folder, made, extra)
         driver = _Driver(made, folder, runs, cells, digests, quiet)
         driver.run(only, rerun_stale)
     return folder
 
 
-def _with_more(study: Study, folder: Folder, more: int) -> Study:
-    """Seeds that were asked for in an earlier call stay."""
+def _with_more(study: Study, folder: Folder, more: int) -> tuple[Study, list[int]]:
+    """The study with `more` seeds, and those beyond its file: what an earlier call asked for stays."""
     extra = [seed for seed in folder.state.get("more_seeds", []) if seed not in study.run_seeds]
+    first = max([*study.run_seeds, *extra]) + 1
+    extra += range(first, first + more)
     seeds = [*study.run_seeds, *extra]
-    first = max(seeds) + 1
-    new = [*range(first, first + more)]
-    if new:
-        folder.amend(more_seeds=[*extra, *new])
     sized = study.scales.get(study.scale or "")
     if sized and sized.seeds:
-        scales = {
-            **study.scales,
-            str(study.scale): sized.model_copy(update={"seeds": [*seeds, *new]}),
-        }
-        return study.model_copy(update={"scales": scales})
-    return study.model_copy(update={"seeds": [*seeds, *new]})
+        scales = {**study.scales, str(study.scale): sized.model_copy(update={"seeds": seeds})}
+        return study.model_copy(update={"scales": scales}), extra
+    return study.model_copy(update={"seeds": seeds}), extra
 
 
 def _same_data(folder: Folder, digests: Mapping[str, str], anew: bool) -> None:
@@ -120,13 +116,15 @@ def _same_data(folder: Folder, digests: Mapping[str, str], anew: bool) -> None:
             )
 
 
-def _written(folder: Folder, made: Plan) -> None:
+def _written(folder: Folder, made: Plan, extra: list[int]) -> None:
     tree = made.study.model_dump(mode="json", exclude_unset=True)
     text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100)
     store.write_bytes(store.join(folder.url, STUDY), text.encode())
     folder.amend(
         status="running",
         error=None,
+        # Run by its folder, the study has them among its own; by its file it has not.
+        more_seeds=sorted({*folder.state.get("more_seeds", []), *extra}) or None,
         arms={arm.label: dict(arm.values) for arm in made.arms},
         confounds=[str(each) for each in made.confounds] or None,
         notes=made.notes or None,
@@ -191,8 +189,6 @@ class _Driver:
 
         if on_cluster() or in_a_job() or scale.group[1] > 1:
             return None
-        import os
-
         import torch
 
         devices = torch.cuda.device_count() if torch.cuda.is_available() else os.cpu_count() or 1
@@ -216,13 +212,8 @@ class _Driver:
 
     def _ready(self, cell: Cell) -> Recipe | None:
         """Its recipe, once the runs are there that it starts from."""
-        names = [
-            phase.init.removeprefix(arms_of.BEFORE)
-            for phase in cell.recipe.phases
-            if phase.init and phase.init.startswith(arms_of.BEFORE)
-        ]
         urls: dict[str, str] = {}
-        for name in names:
+        for name in cell.starts_from:
             seed = cell.seed if (name, cell.seed) in self.first else None
             if (name, seed) not in self.urls:
                 return None
@@ -231,12 +222,7 @@ class _Driver:
 
     def _missing_first(self, wished: Sequence[Cell]) -> Iterator[Wanted]:
         """Runs that others start from, each once."""
-        needed = {
-            phase.init.removeprefix(arms_of.BEFORE)
-            for cell in wished
-            for phase in cell.recipe.phases
-            if phase.init and phase.init.startswith(arms_of.BEFORE)
-        }
+        needed = {name for cell in wished for name in cell.starts_from}
         for (name, seed), recipe in self.first.items():
             if name not in needed:
                 continue
@@ -293,12 +279,9 @@ class _Driver:
         return None
 
     def _hopeless(self, cell: Cell) -> bool:
-        names = {
-            phase.init.removeprefix(arms_of.BEFORE)
-            for phase in cell.recipe.phases
-            if phase.init and phase.init.startswith(arms_of.BEFORE)
-        }
-        return any((name, seed) in self.failed for name in names for seed in (cell.seed, None))
+        return any(
+            (name, seed) in self.failed for name in cell.starts_from for seed in (cell.seed, None)
+        )
 
     def _ended(self, served: Served) -> None:
         key = served.wanted.key

@@ -81,6 +81,9 @@ def test_more_seeds_and_one_arm_alone(written: Write, tmp_path: Path) -> None:
     assert states(folder) == {"lr 0.1": ["finished"] * 2, "lr 0.02": ["finished"] * 2}
     drive.run(Study.load(str(path)), out=out)
     assert [entry.seed for entry in folder.entries] == [0, 0, 1, 1], "they stay"
+    assert cli("study", folder.url, "--only", "lr 0.1").code == 0, "by its folder"
+    drive.run(Study.load(str(path)), out=out)
+    assert [entry.seed for entry in folder.entries] == [0, 0, 1, 1]
     with pytest.raises(Refusal, match="no arm 'lr 3'"):
         drive.run(Study.load(str(path)), out=out, only=["lr 3"])
 
