@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -132,3 +133,9 @@ def run(
     return Run(
         train(recipe, out=out, fresh=fresh, quiet=quiet, parent=parent.url if parent else None)
     )
+
+
+def runs_folder(out: str | None) -> str:
+    """The folder of run folders, absolute: what was said, else $MANTA_OUT, else `runs`."""
+    out = out or os.environ.get("MANTA_OUT") or "runs"
+    return out if store.is_remote(out) else os.path.abspath(store.path_of(out).expanduser())

@@ -14,6 +14,7 @@ from cluster import capacity, opening, workers
 from cluster.doctor.admit import admit
 from cluster.environment import environment
 from cluster.lock import Lock
+from cluster.run import runs_folder
 from cluster.session import REGROUP, STOP, Local, choose_device, set_threads, stopping_on_signals
 from datasets import progress, store
 from datasets.order import Plan
@@ -78,9 +79,7 @@ def train(
     if place.ray:
         admit(folder.rpartition("/")[0])
     if fresh and store.exists(store.join(folder, "recipe.yaml")):
-        with Lock(folder):
-            pass  # refuses to rename a folder under a living run
-        store.rename(folder, _free(f"{folder}.{time.strftime('%Y%m%d-%H%M%S')}"))
+        set_aside(folder)
     with Lock(folder) as lock:
         store.sweep(folder)
         _forget_wishes(folder)
@@ -102,6 +101,13 @@ def train(
         _drive(recipe, folder, place, plans, steps, quiet, lock)
         opening.draw_examples(folder, dataset)
     return folder
+
+
+def set_aside(folder: str) -> None:
+    """Rename a run's folder, so that the run is begun anew. Raises Refusal under a living one."""
+    with Lock(folder):
+        pass
+    store.rename(folder, _free(f"{folder}.{time.strftime('%Y%m%d-%H%M%S')}"))
 
 
 def _free(url: str) -> str:
@@ -140,10 +146,7 @@ def choose_place(recipe: Recipe) -> Place:
 
 def run_folder(recipe: Recipe, digest: str, out: str | None) -> str:
     """`OUT/<name>-<hash8>`, absolute: workers have other working directories."""
-    out = out or os.environ.get("MANTA_OUT") or "runs"
-    if not store.is_remote(out):
-        out = os.path.abspath(store.path_of(out).expanduser())
-    return store.join(out, f"{recipe.name}-{recipe.identity(digest)}")
+    return store.join(runs_folder(out), f"{recipe.name}-{recipe.identity(digest)}")
 
 
 def _drive(

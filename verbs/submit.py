@@ -77,11 +77,11 @@ def submit(
 
 def _check_study(words: list[str]) -> None:
     """A mistake in a study costs a second here, and minutes there."""
-    from search.studies import arms
-    from search.studies.study import Study
-
     verb, *rest = [word for word in words if not word.startswith("-")] or [""]
     if verb == "study" and rest and rest[0].endswith((".yaml", ".yml")):
+        from search.studies import arms
+        from search.studies.study import Study
+
         arms.arms(Study.load(rest[0], [word for word in rest[1:] if "=" in word]))
 
 

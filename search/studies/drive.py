@@ -15,9 +15,9 @@ from cluster.doctor.admit import admit
 from cluster.environment import code
 from cluster.lock import Lock
 from cluster.pool import Pool, Served, Wanted
-from cluster.run import Run
+from cluster.run import Run, runs_folder
 from cluster.session import stopping_on_signals
-from cluster.train import run_folder
+from cluster.train import run_folder, set_aside
 from datasets import progress, store
 from datasets.refusal import Refusal, nearest
 from datasets.shards import Dataset
@@ -77,7 +77,7 @@ def run(
             raise Refusal(
                 f"there is no arm '{name}'", path="--only", value=name, remedy=nearest(name, known)
             )
-    runs = Folder.runs_of(out)
+    runs = runs_folder(out)
     cells = arms_of.cells(study, made.arms)
     digests = {label: data.manifest.digest for label, data in made.datasets.items()}
     guards.distinct([(cell.arm, cell.recipe, digests[cell.arm]) for cell in cells])
@@ -129,7 +129,6 @@ def _written(folder: Folder, made: Plan, extra: list[int]) -> None:
         confounds=[str(each) for each in made.confounds] or None,
         notes=made.notes or None,
         lookalikes=made.lookalikes,
-        classes=max(len(data.manifest.classes) for data in made.datasets.values()),
     )
 
 
@@ -243,9 +242,7 @@ class _Driver:
             if entry.status == "finished" and rerun_stale:
                 url = self.folder.run_url(entry)
                 if Run(url).json("env.json").get("code") != now:
-                    with Lock(url):
-                        pass  # refuses to rename a folder under a living run
-                    store.rename(url, _free(url))
+                    set_aside(url)
                     entry.status = "missing"
             if not self._final(entry):
                 yield cell
@@ -327,12 +324,3 @@ class _Driver:
             self.entries.values(), seconds=round(self._seconds(), 1), **changes
         )
         self.teller.show(self.entries)
-
-
-def _free(url: str) -> str:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    number, found = 1, f"{url}.{stamp}"
-    while store.exists(found):
-        number += 1
-        found = f"{url}.{stamp}-{number}"
-    return found

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from cluster.run import runs_folder
 from datasets import store
 from datasets.refusal import Refusal
 from search.studies.study import Study
@@ -43,15 +43,8 @@ class Folder:
     @classmethod
     def of(cls, study: Study, out: str | None) -> Folder:
         """Where a study is: one folder for each of its scales."""
-        return cls(
-            store.join(cls.runs_of(out), study.name + (f"-{study.scale}" if study.scale else ""))
-        )
-
-    @staticmethod
-    def runs_of(out: str | None) -> str:
-        """The folder of run folders, absolute."""
-        out = out or os.environ.get("MANTA_OUT") or "runs"
-        return out if store.is_remote(out) else os.path.abspath(store.path_of(out).expanduser())
+        name = f"{study.name}-{study.scale}" if study.scale else study.name
+        return cls(store.join(runs_folder(out), name))
 
     @classmethod
     def open(cls, url: str) -> Folder:

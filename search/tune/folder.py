@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import socket
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.run import runs_folder
 from datasets import store
 from datasets.refusal import Refusal
 from trainers import summary
@@ -43,10 +43,7 @@ class Folder:
         """Where the search of a recipe is: the same for the same space and data, whatever its budget."""
         text = json.dumps(identity(recipe, digest), sort_keys=True)
         name = f"{recipe.name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
-        out = out or os.environ.get("MANTA_OUT") or "runs"
-        if not store.is_remote(out):
-            out = os.path.abspath(store.path_of(out).expanduser())
-        return cls(store.join(out, name))
+        return cls(store.join(runs_folder(out), name))
 
     @classmethod
     def open(cls, url: str) -> Folder:
