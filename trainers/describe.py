@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from datasets.refusal import Refusal
-from trainers import activations, build, library, rooms, shown
+from trainers import activations, anatomy, build, library, rooms, shown
 from trainers.build import Shape
 from trainers.recipe import Recipe
 from trainers.stage import freeze
@@ -37,8 +36,8 @@ def describe(recipe: Recipe, shape: Shape) -> dict[str, Any]:
     A model that does not take the data's shape is a `Refusal`.
     """
     network = preview(recipe, shape)
-    globs = [glob for phase in recipe.phases for glob in phase.train]
-    learning = {n for n, _ in network.named_parameters() if any(fnmatchcase(n, g) for g in globs)}
+    words = [word for phase in recipe.phases for word in phase.train]
+    learning = anatomy.learning(network, words, "phases")
     outputs, multiply_adds = _traced(recipe, network, shape)
     modules = []
     for name, module in network.named_modules():

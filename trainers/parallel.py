@@ -63,6 +63,33 @@ def gathered_rows(rows: Tensor) -> Tensor:
     return torch.cat([p[:n] for p, n in zip(pieces, counts.tolist(), strict=True)]).to(rows.device)
 
 
+def gather(rows: Tensor, *, counted: bool = True) -> Tensor:
+    """All ranks' rows in rank order, with gradient: for losses over the pairs of the global batch. Identity on one process.
+
+    Each rank then takes the same loss of all rows; its own rows' gradient is the sum of what the ranks found, and DDP's
+    mean over ranks makes the whole equal to one process with the global batch. With `counted=False` this rank's rows,
+    padding of a ragged batch, are left out.
+    """
+    if world_size() == 1:
+        return rows
+    gathered: Tensor = _Gather.apply(rows if counted else rows[:0])
+    return gathered
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        counts = torch.zeros(world_size(), dtype=torch.long)
+        counts[rank()] = len(rows)
+        first = int(summed(counts)[: rank()].sum())
+        ctx.own = slice(first, first + len(rows))
+        return gathered_rows(rows)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return summed(grad)[ctx.own]
+
+
 def reduction_seconds(parameters: Iterable[Tensor]) -> float:
     """What one all-reduce of the gradients takes by itself; 0 on one process. The median of a few, after a first."""
     if world_size() == 1:

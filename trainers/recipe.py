@@ -76,6 +76,9 @@ class Optim(Part):
     weight_decay: Rate = 0.0
     no_decay: bool = Field(False, description="leave biases and norms out of weight decay")
     clip: PositiveFloat | None = Field(None, description="largest norm of the gradient")
+    layer_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="lr of a layer beside that of the layer after it; the head has lr"
+    )
     lr_scaling: Literal["none", "linear", "sqrt"] | None = Field(
         None, description="how lr follows data.batch, beside lr_batch; default none"
     )
@@ -95,13 +98,26 @@ class Optim(Part):
         return self.lr * (ratio if self.lr_scaling == "linear" else ratio**0.5)
 
 
+class Penalty(Frozen):
+    """Added to the loss: `strength` times the sum of |w| (l1), or of w² / 2 (l2), over some parameters."""
+
+    norm: Literal["l1", "l2"]
+    strength: Rate
+    of: list[str] = Field(["*"], min_length=1, description="as a phase's `train` names them")
+
+
 class Phase(Frozen):
     """A stretch of training with one task, one set of learning parameters and one schedule."""
 
     task: TaskPart
     epochs: PositiveInt | None = None
     steps: PositiveInt | None = None
-    train: list[str] = Field(["*"], min_length=1)
+    train: list[str] = Field(
+        ["*"],
+        min_length=1,
+        description="what learns: globs of parameters, head, body, `last 2` or `layer4+`",
+    )
+    penalties: list[Penalty] | None = Field(None, description="norms of weights, added to the loss")
     optim: dict[str, Optim] = Field(min_length=1)
     schedule: SchedulePart = SchedulePart(name="constant")
     data: PhaseData = PhaseData()

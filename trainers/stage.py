@@ -6,22 +6,20 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from fnmatch import fnmatchcase
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_, get_total_norm
-from torch.optim import Optimizer
 
 from datasets.batch import Batch
 from datasets.mixing import Mixing
 from datasets.order import Plan
 from datasets.refusal import Refusal
-from trainers import build, parallel, rooms
+from trainers import anatomy, build, groups, parallel, rooms
 from trainers.accumulation import MicroBatches
 from trainers.average import Average
-from trainers.recipe import Optim, Phase, Recipe
+from trainers.recipe import Phase, Recipe
 from trainers.schedules import Progress
 from trainers.task import Step, Task
 
@@ -58,9 +56,12 @@ class Stage:
         self.wrapped = parallel.wrap(self.task)
         networks = self.task.networks()
         self.optimizers = {
-            name: _optimizer(optim, networks[name], f"phases.{index}.optim.{name}")
+            name: groups.optimizer(optim, networks[name], f"phases.{index}.optim.{name}")
             for name, optim in self.phase.optim.items()
         }
+        self.penalties = groups.Penalties(
+            self.phase.penalties or [], network, f"phases.{index}.penalties"
+        )
         self.schedule: Callable[[Progress], float] = partial(
             rooms.door("schedules", self.phase.schedule.name).load(),
             **self.phase.schedule.arguments,
@@ -158,8 +159,7 @@ class Stage:
         while (step := self._next(steps)) is not None:
             self._forget_gradients(step.optim)
             scaled(step, rows, total, self._world).backward()  # type: ignore[no-untyped-call]
-            self._step(step.optim)
-            logs |= _named(step)
+            logs |= self._step(step.optim) | _named(step)
             self._note(step)
         return logs
 
@@ -196,8 +196,8 @@ class Stage:
             for parameter in self._learning["main"]:
                 if parameter.grad is not None:
                     parameter.grad.mul_(over)
-        self._step("main")
-        return {name: value / len(batch) for name, value in means.items()}
+        own = self._step("main")
+        return own | {name: value / len(batch) for name, value in means.items()}
 
     def _next(self, steps: Iterator[Step]) -> Step | None:
         if not self._bf16:
@@ -210,13 +210,20 @@ class Stage:
         for parameter in self._learning[name]:
             parameter.grad = None
 
-    def _step(self, name: str) -> None:
+    def _step(self, name: str) -> Logs:
+        """The optimizer's step; what is known of it alone: how large the penalties and the gradient were."""
+        prefix, logs = "" if name == "main" else f"{name}_", {}
+        if self.penalties.terms:
+            penalty = self.penalties.add(self._learning[name])
+            if penalty is not None:
+                logs[f"{prefix}penalty"] = penalty
         if clip := self._clips[name]:
-            clip_grad_norm_(self._learning[name], clip)
+            logs[f"{prefix}gradient_norm"] = clip_grad_norm_(self._learning[name], clip)
         if self._skips and not self._finite(name):
             self.undo()
-            return
+            return logs
         self.optimizers[name].step()
+        return logs
 
     def _finite(self, name: str) -> bool:
         """Whether all gradients are numbers: the same answer on every rank, whose gradients are summed already."""
@@ -226,10 +233,10 @@ class Stage:
     def _set_lr(self, step: int, scores: tuple[float, ...]) -> None:
         scale = self.schedule(Progress(step, self.steps, self.steps_per_epoch, scores))
         self.lrs = {}
-        for name, groups, base in self._bases:
+        for name, param_groups, base in self._bases:
             self.lrs[name] = lr = base * scale
-            for group in groups:
-                group["lr"] = lr
+            for group in param_groups:
+                group["lr"] = lr * group[groups.SHARE]
 
 
 def compile_networks(task: Task) -> None:
@@ -265,20 +272,11 @@ def scaled(step: Step, rows: int, total: int, world: int) -> Tensor:
     return step.loss * (weight * world / parallel.summed(weight))
 
 
-def freeze(network: nn.Module, globs: list[str], path: str) -> None:
-    """Only parameters whose name matches a glob learn. A glob that matches nothing is a `Refusal`."""
-    parameters = dict(network.named_parameters())
-    for number, glob in enumerate(globs):
-        if not any(fnmatchcase(name, glob) for name in parameters):
-            tops = sorted({name.split(".")[0] for name in parameters})
-            raise Refusal(
-                f"the glob '{glob}' matches no parameter of the model",
-                path=f"{path}.{number}",
-                value=glob,
-                remedy=f"its parameters begin with {', '.join(tops[:12])}",
-            )
-    for name, parameter in parameters.items():
-        parameter.requires_grad_(any(fnmatchcase(name, glob) for glob in globs))
+def freeze(network: nn.Module, words: list[str], path: str) -> None:
+    """Only parameters that `words` mean learn (anatomy.learning). A word that means nothing is a `Refusal`."""
+    chosen = anatomy.learning(network, words, path)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name in chosen)
 
 
 def _rest(module: nn.Module) -> None:
@@ -289,28 +287,6 @@ def _rest(module: nn.Module) -> None:
             child.eval()
         else:
             _rest(child)
-
-
-def _optimizer(optim: Optim, network: nn.Module, path: str) -> Optimizer:
-    learning = [p for p in network.parameters() if p.requires_grad]
-    if not learning:
-        raise Refusal(
-            "this optimizer has nothing to learn: its network is frozen",
-            path=path,
-            remedy="widen the globs of the phase's `train`",
-        )
-    # Biases and the affine parameters of norms are vectors; decaying them only shifts activations.
-    flat = [p for p in learning if optim.no_decay and p.dim() <= 1]
-    rest = [p for p in learning if not (optim.no_decay and p.dim() <= 1)]
-    shared = {"lr": optim.lr}
-    groups = [
-        {"params": rest, "weight_decay": optim.weight_decay, **shared},
-        {"params": flat, "weight_decay": 0.0, **shared},
-    ]
-    built: Optimizer = rooms.door("optimizers", optim.name).build(
-        {"groups": [group for group in groups if group["params"]]}, optim.arguments
-    )
-    return built
 
 
 def _named(step: Step) -> Logs:

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from datasets.refusal import Refusal
 from trainers import rooms
-from trainers.recipe import Optim
-from trainers.stage import _optimizer
+from trainers.groups import SHARE, Penalties
+from trainers.groups import optimizer as built
+from trainers.recipe import Optim, Penalty
 
 ROOM = {
     "sgd": (
@@ -58,9 +59,7 @@ def test_its_steps_are_torchs(name: str, weight_decay: float) -> None:
     arguments, make = ROOM[name]
     one, two = network(), network()
     before = [p.detach().clone() for p in one.parameters()]
-    mine = stepped(
-        one, _optimizer(optim(name, weight_decay=weight_decay, **arguments), one, "optim")
-    )
+    mine = stepped(one, built(optim(name, weight_decay=weight_decay, **arguments), one, "optim"))
     other = stepped(two, make(two.parameters(), lr=0.01, weight_decay=weight_decay))
     # Fused kernels round in another order.
     torch.testing.assert_close(mine, other, rtol=2e-6, atol=1e-7)
@@ -69,7 +68,7 @@ def test_its_steps_are_torchs(name: str, weight_decay: float) -> None:
 
 def test_biases_and_norms_are_left_out_of_decay_when_asked() -> None:
     net = network()
-    optimizer = _optimizer(optim("adamw", weight_decay=0.1, no_decay=True), net, "optim")
+    optimizer = built(optim("adamw", weight_decay=0.1, no_decay=True), net, "optim")
     names = {id(p): n for n, p in net.named_parameters()}
     groups = [
         ({names[id(p)] for p in g["params"]}, g["weight_decay"]) for g in optimizer.param_groups
@@ -78,26 +77,26 @@ def test_biases_and_norms_are_left_out_of_decay_when_asked() -> None:
         ({"0.weight", "3.weight"}, 0.1),
         ({"0.bias", "1.weight", "1.bias", "3.bias"}, 0.0),
     ]
-    everything = _optimizer(optim("adamw", weight_decay=0.1), net, "optim")
+    everything = built(optim("adamw", weight_decay=0.1), net, "optim")
     assert [(len(g["params"]), g["weight_decay"]) for g in everything.param_groups] == [(6, 0.1)]
 
 
 def test_only_what_learns_is_stepped() -> None:
     net = network()
     net[0].requires_grad_(False)
-    optimizer = _optimizer(optim("sgd"), net, "optim")
+    optimizer = built(optim("sgd"), net, "optim")
     assert sum(len(g["params"]) for g in optimizer.param_groups) == 4
     net.requires_grad_(False)
     with pytest.raises(Refusal) as caught:
-        _optimizer(optim("sgd"), net, "phases.0.optim.main")
+        built(optim("sgd"), net, "phases.0.optim.main")
     assert caught.value.path == "phases.0.optim.main"
 
 
 def test_nesterov_without_momentum_is_plain() -> None:
     """torch refuses it; a search over momentum that meets 0 should not die of it."""
     net = network()
-    built = _optimizer(optim("sgd", nesterov=True), net, "optim")
-    assert built.param_groups[0]["nesterov"] is False
+    plain = built(optim("sgd", nesterov=True), net, "optim")
+    assert plain.param_groups[0]["nesterov"] is False
 
 
 @pytest.mark.parametrize("name", ROOM)
@@ -105,10 +104,67 @@ def test_a_layer_may_get_its_first_gradient_later_than_others(name: str) -> None
     """Layers that are dropped at random do; a fused kernel wants momentum of all parameters or of none."""
     arguments, make = ROOM[name]
     one, two = network(), network()
-    mine = _optimizer(optim(name, **arguments), one, "optim")
+    mine = built(optim(name, **arguments), one, "optim")
     other = make(two.parameters(), lr=0.01, weight_decay=0.0)
     for net, optimizer in ((one, mine), (two, other)):
         net[0](torch.ones(4, 5)).square().mean().backward()
         optimizer.step()
         stepped(net, optimizer)
     torch.testing.assert_close([*one.parameters()], [*two.parameters()], rtol=2e-6, atol=1e-7)
+
+
+def test_rates_fall_from_the_head_to_the_input() -> None:
+    net = nn.Sequential(nn.Linear(5, 6), nn.LayerNorm(6), nn.Linear(6, 6), nn.Linear(6, 2))
+    optimizer = built(optim("sgd", layer_decay=0.5), net, "optim")
+    shares = {id(p): group[SHARE] for group in optimizer.param_groups for p in group["params"]}
+    assert [shares[id(p)] for p in net.parameters()] == [*[0.25] * 4, *[0.5] * 2, *[1.0] * 2]
+
+
+def test_frozen_layers_keep_their_place_in_the_decay() -> None:
+    net = nn.Sequential(nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 2))
+    net[1].requires_grad_(False)
+    optimizer = built(optim("sgd", layer_decay=0.1), net, "optim")
+    assert [round(group[SHARE], 6) for group in optimizer.param_groups] == [0.01, 1.0]
+
+
+def penalised(said: list[dict[str, Any]]) -> tuple[nn.Module, Penalties]:
+    net = network()
+    return net, Penalties(
+        [Penalty.model_validate(each) for each in said], net, "phases.0.penalties"
+    )
+
+
+def test_penalties_are_the_gradients_of_their_norms() -> None:
+    said = [{"norm": "l1", "strength": 0.3, "of": ["0.*"]}, {"norm": "l2", "strength": 0.2}]
+    net, penalties = penalised(said)
+    x = torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
+    net(x).square().mean().backward()
+    value = penalties.add(list(net.parameters()))
+    ours = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+    net.zero_grad()
+    lasso = 0.3 * sum(p.abs().sum() for name, p in net.named_parameters() if name[0] == "0")
+    ridge = 0.1 * sum(p.square().sum() for p in net.parameters())
+    (net(x).square().mean() + lasso + ridge).backward()
+    for p, grad in zip(net.parameters(), ours, strict=True):
+        torch.testing.assert_close(grad, p.grad)
+    torch.testing.assert_close(value, (lasso + ridge).detach())
+
+
+def test_a_coupled_l2_penalty_is_sgds_weight_decay() -> None:
+    decayed, net = network(), network()
+    penalties = Penalties([Penalty(norm="l2", strength=0.1)], net, "phases.0.penalties")
+    x = torch.randn(8, 5, generator=torch.Generator().manual_seed(1))
+    optimizers = built(optim("sgd", weight_decay=0.1), decayed, "o"), built(optim("sgd"), net, "o")
+    for model, optimizer in zip((decayed, net), optimizers, strict=True):
+        model(x).square().mean().backward()
+        if model is net:
+            penalties.add(list(net.parameters()))
+        optimizer.step()
+    for one, other in zip(decayed.parameters(), net.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_penalty_of_nothing_is_refused() -> None:
+    with pytest.raises(Refusal) as refused:
+        penalised([{"norm": "l1", "strength": 1e-3, "of": ["conv.*"]}])
+    assert refused.value.path == "phases.0.penalties.0.of.0"
