@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ def ensure(
     folds: int = 0,
     raw: int | None = None,
     leave_out: bool = False,
+    extras: Sequence[str] = (),
     shown: Shown = silent,
 ) -> str:
     """The URL of the packed source in the cache folder; packs it at the first call, and shows that.
@@ -52,6 +53,7 @@ def ensure(
         "raw": raw,
         "seed": seed,
         **({"leave_out": True} if leave_out else {}),
+        **({"extra": [*extras]} if extras else {}),
     }
     key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:16]
     folder = store.cache_folder() / "packed" / f"{source}-{key}"
@@ -62,6 +64,7 @@ def ensure(
         try:
             workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
             told: Any = {"folds": folds, "seed": seed, "raw": raw, "leave_out": leave_out}
+            told["extras"] = extras
             with shown(f"pack {source}") as progress:
                 told |= {"workers": workers, "progress": progress}
                 pack.pack(source, args, str(temporary), splits=fractions, **told)

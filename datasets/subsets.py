@@ -23,11 +23,13 @@ def chosen(
     *,
     shots: int | None = None,
     fraction: float | None = None,
+    imbalance: float | None = None,
     seed: int = 0,
 ) -> Integers:
-    """Rows, sorted: `shots` of each class, or the first `fraction` of a stratified order.
+    """Rows, sorted: `shots` of each class, the first `fraction` of a stratified order, or fewer of each further class.
 
-    Draws are nested: what a smaller number chooses a larger one chooses too, and so for fractions.
+    With `imbalance` the k-th of C classes keeps the share imbalance^(-k / (C - 1)) of the smallest one's size, rounded
+    (arXiv 1901.05555). Draws are nested: what a smaller number chooses a larger one chooses too, and so for the others.
     """
     drawn = order.hashes(order.key("subset", seed), ids, 0)
     by_class = np.lexsort((drawn, labels))
@@ -36,6 +38,10 @@ def chosen(
     rank[by_class] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     if shots is not None:
         return np.flatnonzero(rank < shots)
+    if imbalance is not None:
+        most = sizes[sizes > 0].min()
+        shares = imbalance ** (-np.arange(len(sizes)) / max(1, len(sizes) - 1))
+        return np.flatnonzero(rank < np.maximum(1, np.rint(most * shares))[labels])
     assert fraction is not None
     # A class's k-th sample comes at the share (k + 1/2) / n of the order: every beginning of it is stratified.
     whole = np.lexsort((drawn, (rank + 0.5) / sizes[labels]))
@@ -77,17 +83,47 @@ def of_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     return Assembled(dataclasses.replace(manifest, classes=tuple(classes)), parts)
 
 
+def joined(dataset: Dataset, splits: Sequence[str]) -> Dataset:
+    """Several splits to learn from as one, "train"; those that join it are no splits of their own any more."""
+    for number, name in enumerate(splits):
+        if name not in dataset.manifest.splits or name in splits[:number]:
+            raise Refusal(
+                f"'{name}' is no split of '{dataset.manifest.name}'"
+                if name not in dataset.manifest.splits
+                else f"'{name}' is named twice",
+                path=f"data.learn_from.{number}",
+                value=name,
+                remedy=nearest(name, dataset.manifest.splits),
+            )
+    parts = {name: [Part(dataset, name)] for name in dataset.manifest.splits if name not in splits}
+    return Assembled(dataset.manifest, {"train": [Part(dataset, name) for name in splits], **parts})
+
+
 def of_train(
-    dataset: Dataset, *, shots: int | None, fraction: float | None, seed: int = 0
+    dataset: Dataset,
+    *,
+    shots: int | None = None,
+    fraction: float | None = None,
+    imbalance: float | None = None,
+    seed: int = 0,
 ) -> Dataset:
-    """Fewer samples to learn from; the other splits stay whole."""
+    """Fewer samples to learn from; the other splits stay whole. Raises Refusal for more shots than a class has."""
     columns = dataset.columns("train")
-    if shots is not None:
-        _check_labels(dataset, "data.subset.shots")
+    if shots is not None or imbalance is not None:
+        _check_labels(dataset, f"data.subset.{'shots' if shots is not None else 'imbalance'}")
     labels = columns.get("label", np.zeros(len(columns["id"]), np.int64))
     ids, origins = columns["id"], columns.get("origin", columns["id"])
     originals = np.flatnonzero(ids == origins)
-    drawn = chosen(labels[originals], ids[originals], shots=shots, fraction=fraction, seed=seed)
+    if shots is not None:
+        _check_shots(labels[originals], shots, dataset.manifest.classes)
+    drawn = chosen(
+        labels[originals],
+        ids[originals],
+        shots=shots,
+        fraction=fraction,
+        imbalance=imbalance,
+        seed=seed,
+    )
     rows = np.flatnonzero(np.isin(origins, ids[originals[drawn]]))  # with their altered copies
     return _with_train(dataset, Part(dataset, "train", rows))
 
@@ -122,6 +158,19 @@ def weighted(dataset: Dataset) -> Dataset:
     if isinstance(dataset, Assembled):
         found.ingredients = dataset.ingredients  # no row has moved
     return found
+
+
+def _check_shots(labels: Integers, shots: int, classes: Sequence[str]) -> None:
+    """Refuse k shots of a class that has fewer: the classes would not be equal, as shots promise."""
+    sizes = np.bincount(labels, minlength=len(classes))
+    if sizes.min() < shots:
+        least = int(sizes.argmin())
+        raise Refusal(
+            f"class '{classes[least]}' has {sizes[least]} samples to learn from, not {shots}",
+            path="data.subset.shots",
+            value=shots,
+            remedy=f"use {sizes[least]} or fewer" if sizes[least] else "leave the class out",
+        )
 
 
 def _with_train(dataset: Dataset, train: Part) -> Assembled:

@@ -23,12 +23,15 @@ Images: TypeAlias = NDArray[np.uint8]
 Transform: TypeAlias = Callable[[Images, NDArray[np.int64], int], Images]
 
 
-def pad_crop(*, padding: int = 1) -> Transform:
-    """Shifts by up to `padding` pixels each way, filling with zeros: pad, then a random crop."""
+def pad_crop(*, padding: int = 1, share: float = 0.0) -> Transform:
+    """Shifts by up to `padding` pixels each way, or by a `share` of the side, filling with zeros: pad, then a random crop."""
     _check("padding", padding, 1 <= padding <= 64, "use 1 .. 64 pixels")
+    _check("share", share, 0 <= share <= 0.5, "use a number from 0, which means `padding`, to .5")
+    pixels = padding
 
     def transform(images: Images, ids: NDArray[np.int64], key: int) -> Images:
         num_images, height, width, channels = images.shape
+        padding = max(1, round(share * min(height, width))) if share else pixels
         padded = np.zeros(
             (num_images, height + 2 * padding, width + 2 * padding, channels), np.uint8
         )

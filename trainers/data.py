@@ -82,14 +82,24 @@ class Subset(Frozen):
     fraction: Annotated[float, Field(gt=0, le=1)] | None = Field(
         None, description="of the samples to learn from, classes in proportion"
     )
+    imbalance: Annotated[float, Field(ge=1)] | None = Field(
+        None,
+        description="samples of the first class to learn from, for one of the last; others lie between",
+    )
     seed: NonNegativeInt = 0
+
+    @property
+    def fewer(self) -> dict[str, Any]:
+        """What makes the samples to learn from fewer."""
+        said = {"shots": self.shots, "fraction": self.fraction, "imbalance": self.imbalance}
+        return {name: value for name, value in said.items() if value is not None}
 
     @model_validator(mode="after")
     def _one_kind(self) -> Subset:
-        if self.shots is not None and self.fraction is not None:
-            raise ValueError("say either shots or fraction")
-        if self.classes is None and self.shots is None and self.fraction is None:
-            raise ValueError("say classes, shots or fraction")
+        if len(self.fewer) > 1:
+            raise ValueError(f"say either {' or '.join(self.fewer)}")
+        if self.classes is None and not self.fewer:
+            raise ValueError("say classes, shots, fraction or imbalance")
         return self
 
 
@@ -131,6 +141,15 @@ class Data(Frozen):
     fold: NonNegativeInt | None = Field(
         None, description="of a set in folds: this one is val, the others are train"
     )
+    learn_from: list[str] | None = Field(
+        None,
+        min_length=1,
+        description="splits that are learnt from together, such as [train, extra]; default train",
+    )
+    extra: list[str] | None = Field(
+        None,
+        description="altered copies of train, made when a source is packed: rotate:45, mirror, crop:0.667",
+    )
     leave_out: bool | None = Field(
         None, description="pictures that do not decode: left out of the set, else a refusal"
     )
@@ -154,8 +173,11 @@ class Data(Frozen):
         cut = self.splits.val is not None or self.splits.test is not None or self.splits.folds
         if self.url is not None and cut:
             raise ValueError("splits are cut from a source; what url names is packed already")
-        if self.url is not None and self.leave_out is not None:
-            raise ValueError("leave_out is for a source; what url names is packed already")
+        for name in ("leave_out", "extra"):
+            if self.url is not None and getattr(self, name) is not None:
+                raise ValueError(f"{name} is for a source; what url names is packed already")
+        if self.learn_from and "test" in self.learn_from:
+            raise ValueError("the test split is never learnt from: leave it out of learn_from")
         return self
 
     @model_validator(mode="after")

@@ -27,15 +27,16 @@ def dataset(data: Data, *, shown: Shown = silent) -> Dataset:
         found: Dataset = assembled.mixed(sets, [each.weight for each in data.mixture])
     else:
         found = _opened(data, data, shown)
+    if data.learn_from:
+        _whole(data, "learn_from")
+        found = subsets.joined(found, data.learn_from)
     chosen = data.subset
     if chosen:
         _whole(data, "subset")
     if chosen and chosen.classes:
         found = subsets.of_classes(found, chosen.classes)
-    if chosen and (chosen.shots is not None or chosen.fraction is not None):
-        found = subsets.of_train(
-            found, shots=chosen.shots, fraction=chosen.fraction, seed=chosen.seed
-        )
+    if chosen and chosen.fewer:
+        found = subsets.of_train(found, **chosen.fewer, seed=chosen.seed)
     if data.noise:
         _whole(data, "noise")
         noise = rooms.door("noises", data.noise.name).build({}, data.noise.arguments)
@@ -119,6 +120,7 @@ def url_of(origin: Data | Ingredient, data: Data, *, shown: Shown = silent) -> s
         # Frames show parts of pictures in files: who asks for one keeps small pictures in files too.
         raw=0 if data.train.frame or data.eval.frame else None,
         leave_out=bool(data.leave_out),
+        extras=data.extra or (),
         shown=shown,
     )
 

@@ -97,6 +97,9 @@ def change(
     keys = path.split(".")
     if path in ORIGINS and value is not None:
         tree["data"].update(source=None, url=None, mixture=None)
+        if path == "data.url":  # what was asked of a source's packing is done already
+            for key in ("splits", "leave_out", "extra"):
+                tree["data"].pop(key, None)
     if keys[-1] == "name" and len(keys) > 1:
         part = _find(tree, keys[:-1], path)
         if isinstance(part, dict) and part.get("name") != value:

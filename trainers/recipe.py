@@ -324,7 +324,16 @@ class Recipe(Frozen):
             del tree[key]
         for key in ("every_steps", "every_seconds", "last", "best"):
             del tree["keep"][key]
-        for key in ("source", "url", "mixture", "splits", "leave_out", "ledger", "allow_leaks"):
+        for key in (
+            "source",
+            "url",
+            "mixture",
+            "splits",
+            "leave_out",
+            "extra",
+            "ledger",
+            "allow_leaks",
+        ):
             del tree["data"][key]
         # What is left out is left out, or every new key would make every old run another one.
         text = json.dumps({**_told(tree), "digest": digest}, sort_keys=True, separators=(",", ":"))

@@ -228,7 +228,13 @@ def _check_before(study: Study, label: str, recipe: Recipe) -> None:
 
 def _check_names(study: Study, known: list[str]) -> None:
     said = {"baseline": [study.baseline], "claims": []}
-    said["claims"] = [name for claim in study.claims for name in (claim.arm, claim.over)]
+    said["claims"] = [
+        name
+        for claim in study.claims
+        if claim.scale in (None, study.scale)  # arms of another scale are looked at there
+        or not study.scales
+        for name in (claim.arm, claim.over)
+    ]
     for place, names in said.items():
         for name in names:
             if name is not None and name not in known:

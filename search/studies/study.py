@@ -26,6 +26,7 @@ from trainers.part import Frozen
 
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Changes = dict[str, Any]
+Factors = dict[str, list[Any] | dict[str, Changes]]
 
 
 def _seeds(said: Any) -> Any:
@@ -65,21 +66,28 @@ class Claim(Frozen):
     note: str = Field("", description="what was different where it was printed")
 
 
-class Scale(Frozen):
-    """One size of the same study: the real data, or a small set that runs anywhere."""
-
-    recipe: str | None = Field(None, description="in place of the study's")
-    set: Changes = Field({}, description="dotted.path: value, of every arm")
-    seeds: Seeds | None = None
-    ceiling: float | None = None
-
-
 class Before(Frozen):
     """A run that arms start from, once for each seed: `phases.0.init: before.NAME`."""
 
     recipe: str
     set: Changes = {}
     seed: NonNegativeInt | None = Field(None, description="one run for all seeds; default one each")
+
+
+class Scale(Frozen):
+    """One size of the same study: the real data, or a small set that runs anywhere. What it says of arms and the like replaces the study's."""
+
+    recipe: str | None = Field(None, description="in place of the study's")
+    set: Changes = Field({}, description="dotted.path: value, of every arm")
+    seeds: Seeds | None = None
+    ceiling: float | None = None
+    arms: dict[str, Changes] | None = None
+    factors: Factors | None = None
+    vary: list[str] | None = None
+    allow: list[str] | None = None
+    baseline: str | None = None
+    compare: str | None = None
+    before: dict[str, Before] | None = None
 
 
 class Study(Frozen):
@@ -91,7 +99,7 @@ class Study(Frozen):
     recipe: str | dict[str, str] = Field(description="a file; or label: file, which is a factor")
     set: Changes = Field({}, description="dotted.path: value, of every arm")
     arms: dict[str, Changes] = Field({}, description="label: {dotted.path: value}")
-    factors: dict[str, list[Any] | dict[str, Changes]] = Field(
+    factors: Factors = Field(
         {},
         description="dotted.path: values, or name: {label: {dotted.path: value}}; all are crossed",
     )
@@ -134,7 +142,8 @@ class Study(Frozen):
 
     @model_validator(mode="after")
     def _compared(self) -> Study:
-        if not self.arms and not self.factors and isinstance(self.recipe, str):
+        said: list[Study | Scale] = [self, *self.scales.values()]
+        if isinstance(self.recipe, str) and not any(each.arms or each.factors for each in said):
             raise ValueError("nothing is compared: say arms, factors or several recipes")
         if any(not values for values in self.factors.values()):
             raise ValueError("a factor without values")
@@ -184,7 +193,7 @@ class Study(Frozen):
             )
         for index, claim in enumerate(study.claims):
             _check_claim(study, claim, f"claims.{index}")
-        return study.model_copy(update={"scale": chosen})
+        return study.model_copy(update={"scale": chosen, **_replaced(study, chosen)})
 
     @property
     def sized(self) -> Scale:
@@ -203,6 +212,15 @@ class Study(Frozen):
     @property
     def upwards(self) -> bool:
         return self.mode == "max" if self.mode else not numbers.lower_is_better(self.metric)
+
+
+def _replaced(study: Study, scale: str | None) -> dict[str, Any]:
+    """What the scale says in the study's place."""
+    if scale is None:
+        return {}
+    names = ("arms", "factors", "vary", "allow", "baseline", "compare", "before")
+    said = {name: getattr(study.scales[scale], name) for name in names}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _check_claim(study: Study, claim: Claim, path: str) -> None:

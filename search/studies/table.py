@@ -351,6 +351,8 @@ def _judged(table: Table, claim: Claim) -> Judged:
     metric = claim.metric or study.metric
     if metric != study.metric:
         return _judged(_of_metric(table, metric), claim)
+    if not {claim.arm, claim.over or claim.arm} <= by_name.keys():
+        return Judged(claim, "–", "not comparable", "it is of arms of another scale")
     row = by_name[claim.arm]
     found: Mean | Difference | None = row.mean
     if claim.over is not None:

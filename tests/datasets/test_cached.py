@@ -115,3 +115,10 @@ def test_packing_is_shown_and_what_does_not_decode_is_left_out_on_request(tmp_pa
     assert manifest.splits["train"].rows == 29
     assert told[-1] == ("pack imagefolder", 30, 30)
     assert str(manifest.packed["left_out"]).count("no picture") == 1
+
+
+def test_altered_copies_are_packed_apart(cache: Path) -> None:
+    plain = cached.ensure("digits", {}, fractions={"test": 0.2}, seed=0)
+    more = cached.ensure("digits", {}, fractions={"test": 0.2}, seed=0, extras=["mirror"])
+    rows = [shards.open_dataset(url).manifest.split("train").rows for url in (plain, more)]
+    assert rows[1] == 2 * rows[0]

@@ -240,3 +240,36 @@ def test_a_mixture_may_be_weighted(packed: Dataset) -> None:
     sampler = Mixture(both.ingredients, [3, 1], batch=16, lanes=8)
     batch = next(TrainStream(both, "train", sampler=sampler, seed=2).epoch(0, 0))
     assert (batch["id"] >= assembled.SET_IDS).sum() == 4 and batch["weight"].shape == (16,)
+
+
+@pytest.mark.parametrize("ratio", [1.0, 4.0, 20.0])
+def test_a_long_tail_falls_from_class_to_class(ratio: float) -> None:
+    rows = subsets.chosen(LABELS, IDS, imbalance=ratio)
+    sizes = np.bincount(LABELS[rows], minlength=10)
+    most = np.bincount(LABELS).min()
+    assert sizes[0] == most and sizes[-1] == round(most / ratio)
+    assert (np.diff(sizes) <= 0).all()
+    steeper = set(subsets.chosen(LABELS, IDS, imbalance=ratio * 2).tolist())
+    assert steeper <= set(rows.tolist())
+
+
+def test_more_shots_than_a_class_has_are_refused(pictures: Dataset) -> None:
+    sizes = np.bincount(pictures.columns("train")["label"])
+    with pytest.raises(Refusal) as refused:
+        subsets.of_train(pictures, shots=int(sizes.min()) + 1)
+    assert refused.value.path == "data.subset.shots" and str(sizes.min()) in str(refused.value)
+
+
+def test_splits_that_are_learnt_from_together(pictures: Dataset) -> None:
+    joined = subsets.joined(pictures, ["train", "val"])
+    assert set(joined.manifest.splits) == set(pictures.manifest.splits) - {"val"}
+    ids = [pictures.columns(split)["id"] for split in ("train", "val")]
+    assert joined.columns("train")["id"].tolist() == np.concatenate(ids).tolist()
+    assert joined.manifest.split("train").rows == sum(len(each) for each in ids)
+
+
+@pytest.mark.parametrize("splits", [["train", "extra"], ["train", "train"]])
+def test_a_split_that_is_not_there_is_not_learnt_from(pictures: Dataset, splits: list[str]) -> None:
+    with pytest.raises(Refusal) as refused:
+        subsets.joined(pictures, splits)
+    assert refused.value.path == "data.learn_from.1"

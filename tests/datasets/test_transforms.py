@@ -45,6 +45,12 @@ def test_the_key_decides(name: str, images: Images) -> None:
     assert not np.array_equal(transform(images, IDS, 5), transform(images, IDS, 6))
 
 
+def test_a_share_of_the_side_is_so_many_pixels(images: Images) -> None:
+    side = min(images.shape[1:3])
+    by_share = transforms.pad_crop(share=2.2 / side)(images, IDS, 3)
+    assert np.array_equal(by_share, transforms.pad_crop(padding=2)(images, IDS, 3))
+
+
 def test_pad_crop_is_a_shift(images: Images) -> None:
     done = transforms.pad_crop(padding=2)(images, IDS, 0)
     padded = np.pad(images, ((0, 0), (2, 2), (2, 2), (0, 0)))
@@ -98,6 +104,7 @@ def test_brightness_is_one_factor_an_image(images: Images) -> None:
         ("pad_crop", {"padding": 0}),
         ("pad_crop", {"padding": -1}),
         ("pad_crop", {"padding": 65}),
+        ("pad_crop", {"share": 0.6}),
         ("flip", {"probability": 1.5}),
         ("flip", {"probability": float("nan")}),
         ("erase", {"probability": -0.1}),

@@ -215,6 +215,20 @@ def test_what_is_not_at_hand_is_no_verdict(written: Write, tmp_path: Path) -> No
     assert cli("study", path, "scale=full", "--out", tmp_path).code == 2
 
 
+def test_a_scale_has_arms_of_its_own(written: Write) -> None:
+    own = {"a": {"phases.0.optim.main.lr": 0.2}, "b": {"phases.0.optim.main.lr": 0.4}}
+    scales = {"full": {}, "small": {"arms": own, "factors": {}, "baseline": "b"}}
+    claims = [{"arm": "lr 0.1", "value": 0.9, "source": "a paper"}]
+    path = written(scales=scales, claims=claims)
+    small, full = Study.load(str(path)), Study.load(str(path), ["scale=full"])
+    assert [arm.label for arm in arms.arms(small)] == ["a", "b"] and small.baseline == "b"
+    assert "lr 0.1" in [arm.label for arm in arms.arms(full)]
+    mistaken = written(scales=scales, claims=[{**claims[0], "arm": "lr 7"}])
+    arms.arms(Study.load(str(mistaken)))  # looked at where the claim is of
+    with pytest.raises(Refusal, match="no arm 'lr 7'"):
+        arms.arms(Study.load(str(mistaken), ["scale=full"]))
+
+
 def test_scales_and_overrides(written: Write) -> None:
     scales = {
         "full": {"set": {"model.width": 16}, "seeds": 5, "ceiling": 0.99},
