@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from cluster.session import Local
     from trainers.recipe import Recipe
 
+pytest_plugins = ["tests.published"]
 # Before torch is imported by any test: its first thread pool is as large as this says.
 os.environ["OMP_NUM_THREADS"] = "1"
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
+from datasets.shards import open_dataset
+from search.studies import arms as arms_of
 from search.studies import drive, table
 from search.studies.study import Study
 from tests.commands import cli
+from trainers.data import Data
+from trainers.recipe import Recipe
 from trainers.rooms import ROOT
 
 STUDIES = sorted((ROOT / "studies").glob("*.yaml"))
@@ -36,6 +43,87 @@ def test_a_study_runs_two_steps_of_each_arm(path: Path, tmp_path: Path) -> None:
     assert folder.state["status"] == "finished"
     found = table.read(folder)
     assert all(row.results[0].entry.status == "finished" for row in found.rows)
+    assert len(found.claims) == len(study.claims)
+
+
+def without_weights(node: Any) -> Any:
+    """The tree of a study with random weights wherever it asks for pretrained ones: they are not at hand."""
+    if isinstance(node, list):
+        return [without_weights(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    return {
+        key: False if key == "pretrained" else without_weights(each) for key, each in node.items()
+    }
+
+
+def at_full_scale(path: Path, published: Callable[[Data], str], **changes: Any) -> Study:
+    """The study of the real data, reading a small set of their form."""
+    tree = without_weights(yaml.safe_load(path.read_text()))
+    full = tree["scales"]["full"]
+    recipe = Recipe.load(str(ROOT / full.get("recipe", tree["recipe"])))
+    extra = any("data.extra" in arm for arm in full.get("arms", {}).values())
+    origin: dict[str, Any] = {"data.url": published(recipe.data)}
+    if extra:  # altered copies are made where a source is packed
+        manifest = open_dataset(origin["data.url"]).manifest
+        origin = {"data.source": {"name": manifest.packed["source"], **manifest.packed["args"]}}
+    full["set"] = {
+        **full.get("set", {}),
+        **origin,
+        "data.batch": 4,
+        "scale.device": "cpu",
+        **changes,
+    }
+    if "pretrained" in recipe.model.arguments and "model" not in full["set"]:
+        full["set"] = {"model.pretrained": False, **full["set"]}
+    return Study.check({"name": path.stem, **tree, "scale": "full", "parallel": 1})
+
+
+FULL = [path for path in STUDIES if "full" in Study.load(str(path)).scales]
+# One for each set runs by default, the others with `make test-slow`.
+QUICK = ("cub_epochs", "cifar10_regularisation", "sea_augmentation", "digits_lr")
+CHEAP = {"cub_pretrained": "vit_b_32 last 2", "cub_frozen": "head"}
+
+
+@pytest.mark.parametrize("path", FULL, ids=lambda path: path.stem)
+def test_the_real_study_passes_its_guards(path: Path, published: Callable[[Data], str]) -> None:
+    study = at_full_scale(path, published)
+    planned = drive.plan(study)
+    labels = [arm.label for arm in planned.arms]
+    assert {claim.arm for claim in study.claims if claim.scale == "full" and not claim.over} <= {
+        *labels
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=() if path.stem in QUICK else pytest.mark.slow) for path in FULL],
+    ids=lambda path: path.stem,
+)
+def test_the_real_study_runs_on_files_of_that_form(
+    path: Path, published: Callable[[Data], str], tmp_path: Path
+) -> None:
+    study = at_full_scale(path, published)
+    arms = arms_of.arms(study)
+    label = CHEAP.get(path.stem, arms[0].label)
+    arm = next(arm for arm in arms if arm.label == label)
+    changes: dict[str, Any] = {"log.tensorboard": False}
+    if not any(change.startswith("phases.0.epochs") for change in arm.changes):
+        changes |= {"phases.0.epochs": None, "phases.0.steps": 2}
+    if not any("model" in change for each in arms for change in each.changes):
+        words = {word for each in arms for word in each.recipe.phases[0].train}
+        if words == {"*"}:  # what reads the set is tried here; large networks are built above
+            changes |= {"model": "resnet20", "data.size": 32}
+    elif arm.recipe.model.name.startswith("torchvision:resnet"):
+        changes |= {"data.size": 64}
+    study = at_full_scale(path, published, **changes).model_copy(update={"seeds": [0]})
+    for name, before in study.before.items():
+        short = {"phases.0.epochs": None, "phases.0.steps": 2, **changes}
+        study.before[name] = before.model_copy(update={"set": {**before.set, **short}})
+    folder = drive.run(study, out=str(tmp_path), only=[label])
+    found = table.read(folder)
+    row = next(row for row in found.rows if row.arm == label)
+    assert row.results[0].entry.status == "finished", row.results[0].entry.why
     assert len(found.claims) == len(study.claims)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from datasets import store
 from datasets.refusal import Refusal, nearest
 from search.studies.study import Changes, Study
+from trainers.grammar import ORIGINS
 from trainers.recipe import Recipe
 from trainers.rooms import ROOT
 
@@ -132,12 +133,25 @@ def seeded(study: Study, recipe: Recipe, seed: int) -> Recipe:
 def before(study: Study) -> Iterator[tuple[str, int | None, Recipe]]:
     """(name, the seed of whose cells it is before, recipe) of the runs that others start from; None: of all."""
     for name, said in study.before.items():
-        base = _loaded(said.recipe, f"before.{name}.recipe").override({"search": None}, said.set)
+        loaded = _loaded(said.recipe, f"before.{name}.recipe")
+        base = loaded.override({"search": None}, _moved(study, loaded), said.set)
         if said.seed is not None:
             yield name, None, base.override({"seed": said.seed})
             continue
         for seed in study.run_seeds:
             yield name, seed, seeded(study, base, seed)
+
+
+def _moved(study: Study, recipe: Recipe) -> Changes:
+    """Where the study says its data lie, for a run before it whose recipe reads the same source."""
+    paths = [study.sized.recipe] if study.sized.recipe else [study.recipe]
+    paths = [
+        each for path in paths for each in (path.values() if isinstance(path, dict) else [path])
+    ]
+    if all(_loaded(path, "recipe").data.source != recipe.data.source for path in paths):
+        return {}
+    said = {**study.set, **study.sized.set}
+    return {path: said[path] for path in ORIGINS if path in said}
 
 
 def factors_of(study: Study) -> dict[str, list[Level]]:

@@ -28,7 +28,7 @@ from search.results import flatten
 from search.studies.arms import BEFORE, Arm, before, factors_of, paths_of
 from search.studies.study import Study
 from trainers import build, feed
-from trainers.describe import preview
+from trainers.describe import preview, without_weights
 from trainers.recipe import Optim, Recipe
 
 # What a difference is called, by its path; the first that fits.
@@ -325,14 +325,17 @@ def _derived(arms: Sequence[Arm], datasets: Mapping[str, Dataset]) -> Iterator[C
         )
         for arm in arms
     }
-    if len({*rows.values()}) > 1 and not any("data.subset" in arm.changes for arm in arms):
+    chosen = ("data.subset", "data.extra", "data.learn_from")  # then it is what is asked about
+    if len({*rows.values()}) > 1 and not any(
+        path.startswith(chosen) for arm in arms for path in arm.changes
+    ):
         yield Confound("split", rows, "rows")
 
 
 def _built(recipe: Recipe, dataset: Dataset) -> tuple[int, float]:
     """(parameters, how steep the loss is beside a mean over samples and outputs)."""
     shape = build.shape(recipe, dataset.manifest)
-    network = preview(recipe, shape)
+    network = preview(without_weights(recipe), shape)
     import torch
 
     with torch.device("meta"):
