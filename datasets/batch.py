@@ -49,6 +49,16 @@ class Batch:
         views = itertools.takewhile(self.columns.__contains__, map(picture, itertools.count()))
         return {name: self.columns[name] for name in views}
 
+    def stacked(self) -> Batch:
+        """All views of its pictures as rows of one batch, view by view; what else a row has, each of its views has."""
+        views = self.pictures
+        columns = {
+            name: torch.cat([column] * len(views))
+            for name, column in self.columns.items()
+            if name not in views
+        }
+        return replace(self, columns={**columns, "image": torch.cat([*views.values()])})
+
     def to(self, device: torch.device | str) -> Batch:
         """The batch on a device, without waiting where memory is pinned."""
         device = torch.device(device)

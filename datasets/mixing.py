@@ -71,16 +71,14 @@ class Mixing:
         columns["label"] = F.one_hot(columns["label"], self.num_classes).float()
         key = order.extended(batch.key, "mixing")
         mixer = self.mixers[int(_draw(key, 4) * len(self.mixers))]
-        pairs = {
-            name: _pair(columns[name], batch.guest)
-            for name in ("image", "label", "weight")
-            if name in columns
-        }
         own = {name: values[int(batch.guest) :] for name, values in columns.items()}
-        own["image"], share = mixer(*pairs["image"], key)
-        for name in pairs.keys() - {"image"}:
-            mine, theirs = pairs[name]
-            own[name] = mine * share + theirs * (1 - share)
+        share = 1.0
+        for name in batch.pictures:  # all views alike: a sample has one label
+            own[name], share = mixer(*_pair(columns[name], batch.guest), key)
+        for name in ("label", "weight"):
+            if name in columns:
+                mine, theirs = _pair(columns[name], batch.guest)
+                own[name] = mine * share + theirs * (1 - share)
         return Batch(own, batch.key, batch.weightless)
 
 

@@ -56,7 +56,8 @@ class View:
         if manifest.codec == "raw":
             _check_size(dataset, split)
             columns = dataset.columns(split)
-            if not pools(self.transforms):
+            costly = any(getattr(each, "costly", False) for each in self.transforms)
+            if not costly and not pools(self.transforms):
                 return Held(columns, self.transforms, self.views)
             rows = HeldRows(columns)
         elif self.frame is None or self.size < 1:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from datasets import order
+from datasets import augmentations, order
+from datasets.augmentations import PerPicture
 from datasets.refusal import Refusal
 
 Images: TypeAlias = NDArray[np.uint8]
@@ -101,6 +102,54 @@ def brightness(*, strength: float = 0.2) -> Transform:
         return np.asarray(scaled, np.uint8)
 
     return transform
+
+
+def rotate(*, degrees: float = 45.0) -> Transform:
+    """Turns by an angle in ±degrees, bilinear; the corners are black."""
+    _check("degrees", degrees, 0 < degrees <= 180, "use a number above 0, at most 180")
+    return PerPicture(augmentations.turned(degrees))
+
+
+def grayscale(*, probability: float = 0.5) -> Transform:
+    """Takes the colours away."""
+    _check("probability", probability, 0 <= probability <= 1, "use a number from 0 to 1")
+    return PerPicture(augmentations.gray(probability))
+
+
+def jitter(
+    *,
+    brightness: float = 0.4,
+    contrast: float = 0.4,
+    saturation: float = 0.4,
+    hue: float = 0.1,
+    probability: float = 1.0,
+) -> Transform:
+    """Factors in [1 - strength, 1 + strength] of brightness, contrast and saturation, a turn of hue in ±hue, in any order."""
+    strengths = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    for name, strength in strengths.items():
+        _check(name, strength, strength >= 0, "use 0 or more")
+    _check("hue", hue, 0 <= hue <= 0.5, "use a number from 0 to .5")
+    _check("probability", probability, 0 <= probability <= 1, "use a number from 0 to 1")
+    return PerPicture(augmentations.jittered({**strengths, "hue": hue}, probability))
+
+
+def blur(*, low: float = 0.1, high: float = 2.0, probability: float = 0.5) -> Transform:
+    """A Gaussian blur of `low` to `high` pixels; the kernel is a tenth of the side."""
+    _check("low", low, 0 < low <= high, "use a number above 0, at most high")
+    _check("probability", probability, 0 <= probability <= 1, "use a number from 0 to 1")
+    return PerPicture(augmentations.blurred(low, high, probability))
+
+
+def rand_augment(*, ops: int = 2, magnitude: int = 9) -> Transform:
+    """RandAugment (arXiv 1909.13719): `ops` of 14 operations at a magnitude of 0 to 30."""
+    _check("ops", ops, 1 <= ops <= 8, "use 1 .. 8")
+    _check("magnitude", magnitude, 0 <= magnitude <= 30, "use 0 .. 30")
+    return PerPicture(augmentations.rand_augmented(ops, magnitude))
+
+
+def trivial_augment() -> Transform:
+    """TrivialAugment (arXiv 2103.10158): one operation at a drawn magnitude."""
+    return PerPicture(augmentations.trivially_augmented())
 
 
 def _covered(

@@ -43,9 +43,20 @@ class View(Frozen):
         description="how often each picture is shown, with draws of its own: image, image_2, ...; default 1",
         le=16,
     )
+    repeat: PositiveInt | None = Field(
+        None,
+        description="each picture so often in its batch, with draws of its own; data.batch counts pictures",
+        le=16,
+    )
     mix: list[MixerPart] | None = Field(
         None, description="cutmix, mixup: of several one is drawn a batch"
     )
+
+    @model_validator(mode="after")
+    def _one_use(self) -> View:
+        if self.views and self.repeat:
+            raise ValueError("say either views, for a task that compares them, or repeat")
+        return self
 
     @field_validator("mix", "transforms", mode="before")
     @classmethod

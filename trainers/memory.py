@@ -72,7 +72,8 @@ def estimate(recipe: Recipe, shape: Shape, index: int, *, bf16: bool) -> Memory:
         for batch in batches:
             # A generator's noise is made by numpy from the samples' ids: those are real, and so the mode is over.
             batch.columns["id"] = torch.zeros(len(batch), dtype=torch.long)
-            kept.append(_step(task, optimizers, batch, bf16=bf16) + _row_bytes(shape, batch))
+            spent = batch.stacked() if recipe.phase_data(index).train.repeat else batch
+            kept.append(_step(task, optimizers, spent, bf16=bf16) + _row_bytes(shape, batch))
     except RuntimeError as error:
         raise Refusal(
             f"memory cannot be foretold: {str(error).strip().splitlines()[0][:160]}",
@@ -164,7 +165,7 @@ def _batch(recipe: Recipe, index: int, shape: Shape, rows: int) -> Batch:
     if data.class_weights:
         columns["weight"] = torch.ones(rows)
     if shape.size:
-        views = range(data.train.views or 1)
+        views = range(data.train.views or data.train.repeat or 1)
         columns |= {picture(view): shape.example(rows, "cpu") for view in views}
     else:
         columns |= {"x": shape.example(rows, "cpu"), "y": torch.zeros(rows)}

@@ -105,7 +105,7 @@ def view(
         frame,
         shape.size,
         () if judged else transforms(data, place),
-        views=1 if judged else data.train.views or 1,
+        views=1 if judged else data.train.views or data.train.repeat or 1,
         # Torch's own share of the cores, which the place has set.
         threads=recipe.scale.readers or torch.get_num_threads(),
         pin=device.type == "cuda",

@@ -86,6 +86,7 @@ class Stage:
         self._before = [buffer.clone() for buffer in self._buffers]
         # What each sample of the last step came to; only a ledger asks for it.
         self.keeps_samples = recipe.data.ledger
+        self.repeats = recipe.phase_data(index).train.repeat or 1
         self.samples: dict[str, Tensor] = {}
         self.average: Average | None = None  # once the weights that it begins with are loaded
         self.train_mode()
@@ -136,7 +137,7 @@ class Stage:
             torch._foreach_copy_(self._before, self._buffers)
         try:
             with parallel.alone():
-                step = self._next(self.task.training_step(chunk))
+                step = self._next(self._losses(chunk))
                 assert step is not None, "a task yields at least once"
                 step.loss.backward()  # type: ignore[no-untyped-call]
         except torch.OutOfMemoryError:
@@ -154,7 +155,7 @@ class Stage:
 
     def _once(self, batch: Batch, total: int) -> Logs:
         logs: Logs = {}
-        steps = self.task.training_step(batch)
+        steps = self._losses(batch)
         rows = 0 if batch.weightless else len(batch)
         while (step := self._next(steps)) is not None:
             self._forget_gradients(step.optim)
@@ -163,10 +164,16 @@ class Stage:
             self._note(step)
         return logs
 
+    def _losses(self, batch: Batch) -> Iterator[Step]:
+        """The task's, of the batch with each picture as often as the recipe repeats it: means, so nothing else changes."""
+        return self.task.training_step(batch.stacked() if self.repeats > 1 else batch)
+
     def _note(self, step: Step) -> None:
-        """Keep what the step knows of each sample, after that of micro-batches before it."""
+        """Keep what the step knows of each sample, after that of micro-batches before it; of views their mean."""
         if self.keeps_samples and step.samples:
-            for name, values in step.samples().items():
+            for name, known in step.samples().items():
+                mean = known.float().view(self.repeats, -1).mean(0)
+                values = mean == 1 if known.dtype == torch.bool else mean
                 former = self.samples.get(name)
                 self.samples[name] = values if former is None else torch.cat([former, values])
 
@@ -180,7 +187,7 @@ class Stage:
                 if number < num_chunks - 1:
                     for child in self.wrapped.values():
                         stack.enter_context(child.no_sync())
-                step = self._next(self.task.training_step(chunk))
+                step = self._next(self._losses(chunk))
                 assert step is not None, "a task yields at least once"
                 if step.weight is None:
                     loss = scaled(step, len(chunk), total, self._world)

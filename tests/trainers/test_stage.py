@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from datasets.batch import Batch
 from datasets.order import Plan
@@ -269,3 +271,36 @@ def test_a_rule_without_its_batch_is_refused(digits: Recipe) -> None:
     for half in ({"lr_scaling": "sqrt"}, {"lr_batch": 256}, {"lr_scaling": "none", "lr_batch": 9}):
         with pytest.raises(Refusal, match="say lr_scaling .linear or sqrt. and lr_batch together"):
             digits.override({f"phases.0.optim.main.{key}": value for key, value in half.items()})
+
+
+def test_a_repeated_batch_is_the_mean_over_its_views(digits: Recipe) -> None:
+    """Gradients, what is logged and what a ledger keeps are those of the mean over all views."""
+    recipe = digits.override(
+        {
+            "data.train.repeat": 2,
+            "data.ledger": True,
+            "data.batch": 8,
+            "phases.0.schedule": "constant",
+        }
+    )
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    views = torch.randn(2, 8, 1, 8, 8)
+    columns = {"image": views[0], "image_2": views[1], "label": torch.arange(8) % 10}
+    repeated = Batch({**columns, "id": torch.arange(8)}, key=0)
+    stage = staged(recipe, network, Plan(80, 8, 8))
+    before = [p.detach().clone() for p in network.parameters()]
+    twin = copy.deepcopy(network)
+    logs = stage.spend(repeated, 0, ())
+    smoothing = recipe.phases[0].task.arguments.get("label_smoothing", 0.0)
+    both = torch.cat([views[0], views[1]])
+    label = columns["label"].repeat(2)
+    loss = functional.cross_entropy(twin(both), label, label_smoothing=smoothing)
+    loss.backward()
+    torch.testing.assert_close(logs["loss"], loss.detach())
+    lr = stage.lrs["lr"]
+    for p, q, old in zip(network.parameters(), twin.parameters(), before, strict=True):
+        decay = recipe.phases[0].optim["main"].weight_decay * old
+        assert q.grad is not None
+        torch.testing.assert_close(p, old - lr * (q.grad + decay))
+    assert stage.samples["loss"].shape == stage.samples["correct"].shape == (8,)
