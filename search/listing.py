@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.run import Run
-from datasets import figures
+from datasets import figures, store
 from datasets.refusal import Refusal
 from search import results
 from search.terminal import table
@@ -31,8 +31,10 @@ def listed(
     return rows, table(frame, width=width, keep=[sort.lstrip("-")] if sort else [])
 
 
-def compared(urls: Sequence[str], *, width: int) -> tuple[dict[str, Any], list[RenderableType]]:
-    """Runs side by side: differences of their recipes, scores, warnings, and where the curves were drawn."""
+def compared(
+    urls: Sequence[str], *, width: int, save: str | None = None
+) -> tuple[dict[str, Any], list[RenderableType]]:
+    """Runs side by side: differences of their recipes, scores, warnings, and where the curves were drawn (`save`, a PNG)."""
     if len(urls) < 2:
         raise Refusal(
             "this is no search, and a comparison takes two runs or more",
@@ -41,13 +43,13 @@ def compared(urls: Sequence[str], *, width: int) -> tuple[dict[str, Any], list[R
             remedy="name a search's folder, another run, or none to list all runs",
         )
     found = results.compare([Run.open(url) for url in urls])
-    picture = Path(tempfile.mkdtemp(prefix="manta-compare-"), "curves.png")
-    picture.write_bytes(figures.png(found.figure()))
+    picture = save or str(Path(tempfile.mkdtemp(prefix="manta-compare-"), "curves.png"))
+    store.write_bytes(picture, figures.png(found.figure()))
     tree = {
         "differences": json.loads(found.differences.to_json(orient="index")),
         "scores": json.loads(found.scores.to_json(orient="index")),
         "warnings": found.warnings,
-        "figure": str(picture),
+        "figure": picture,
     }
     drawn: list[RenderableType] = [
         table(found.differences, "What differs in the recipes", width=width),

@@ -35,16 +35,32 @@ def curves(run: Run) -> Figure:
 
 
 def compare_curves(runs: Sequence[Run]) -> Figure:
-    """The smoothed loss and every shared validation score of several runs, over steps."""
+    """Training loss and accuracy, every validation score, rates and the time of a step of several runs, over steps."""
     from search.results import labels
 
     tables = dict(zip(labels(runs), (run.metrics() for run in runs), strict=True))
-    losses = {name: _series(table, "train", "loss") for name, table in tables.items()}
-    found = [_together("Training loss, smoothed", {k: smooth(v) for k, v in losses.items()})]
+    found = [
+        _together(
+            f"{title}, smoothed",
+            {name: smooth(_series(table, "train", column)) for name, table in tables.items()},
+        )
+        for title, column in (("Training loss", "loss"), ("Training accuracy", "accuracy"))
+    ]
     columns = dict.fromkeys(str(c) for table in tables.values() for c in table)
     for column in (column for column in columns if column.startswith("val/")):
         series = {name: _series(table, "val", column) for name, table in tables.items()}
         found.append(_together(column, series))
+    rates = [column for column in columns if column == "lr" or column.endswith("_lr")]
+    for column in (*rates, "step_seconds"):
+        series = {name: _series(table, "train", column) for name, table in tables.items()}
+        found.append(
+            _together(
+                {"lr": "Learning rate", "step_seconds": "Seconds a step"}.get(
+                    column, heading(column)
+                ),
+                series,
+            )
+        )
     return grid([panel for panel in found if panel])
 
 

@@ -22,7 +22,10 @@ def results(
     sort: Annotated[str | None, typer.Option(help="a column, such as val/accuracy")] = None,
     where: Annotated[list[str] | None, typer.Option(help="dotted.path=value")] = None,
     save: Annotated[
-        str | None, typer.Option(help="write a search's trials to a .csv, .parquet or .json file")
+        str | None,
+        typer.Option(
+            help="a search's trials as .csv, .parquet or .json, a study's table, or the curves of runs as .png"
+        ),
     ] = None,
     best: Annotated[
         str | None, typer.Option(help="write a search's winner as a recipe", metavar="RECIPE.yaml")
@@ -44,15 +47,19 @@ def results(
     if runs and len(runs) == 1 and _is_study(runs[0]):
         _cells(runs[0], save, as_json)
         return
-    if save or best:
+    if best or (save and not runs):
         raise Refusal(
-            "is of a search",
-            path="--save" if save else "--best",
-            value=save or best,
+            "is of a search" if best else "is of a search, a study, or runs that are compared",
+            path="--best" if best else "--save",
+            value=best or save,
             remedy="name one search folder: results FOLDER --best winner.yaml",
         )
+    if save and not save.endswith(".png"):
+        raise Refusal(
+            "the curves of runs are a picture", path="--save", value=save, remedy="name a .png file"
+        )
     if runs:
-        tree, drawn = listing.compared(runs, width=width)
+        tree, drawn = listing.compared(runs, width=width, save=save)
     else:
         tree, one = listing.listed(out=out, since=since, sort=sort, where=where or [], width=width)
         drawn = [one]

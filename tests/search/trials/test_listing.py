@@ -165,7 +165,9 @@ def test_mistakes_are_told_in_a_line(make: Make, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
     (run / "recipe.yaml").write_text("name: x\n")
-    assert "--save: is of a search" in one_line(cli("results", run, "--save", "t.csv"))
+    assert "--save: the curves of runs are a picture" in one_line(
+        cli("results", run, "--save", "t.csv")
+    )
     assert "--best: is of a search" in one_line(cli("results", "--best", "w.yaml"))
     Path(url, "search.journal").unlink()
     assert "no records yet" in one_line(cli("results", url))
