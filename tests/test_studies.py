@@ -135,3 +135,17 @@ def test_studies_are_listed_with_their_rows() -> None:
     assert {"recipes", "studies", "models"} <= {each["kind"] for each in everything}
     schema = json.loads(cli("list", "studies", "--schema").out)
     assert schema == json.loads((ROOT / "docs" / "study.schema.json").read_text())
+
+
+# Rows of docs/experiments.md that a recipe or a study serves; the others are commands on any run.
+SERVED = {*range(1, 6), *range(7, 10), 14, 28, 29, *range(33, 50), *range(50, 51), *range(53, 69), 70}
+
+
+def test_every_row_has_a_recipe_or_a_study() -> None:
+    kinds = ("recipes", "studies")
+    listed = [row for kind in kinds for row in json.loads(cli("list", kind, "--json").out)]
+    assert {*SERVED} - {row for each in listed for row in each["rows"]} == set()
+    text = (ROOT / "docs" / "experiments.md").read_text()
+    named = [each for each in listed if each["rows"]]
+    missing = [each["name"] for each in named if f"{each['name']}.yaml" not in text]
+    assert missing == []
