@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,9 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from datasets.batch import Batch
-from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from datasets.stream import EvalStream, View
+from trainers import anatomy
 from trainers.evaluation import EVAL_ROWS
 
 
@@ -29,32 +28,11 @@ def features(
 
     Raises Refusal for a network without a linear head.
     """
-    network.eval()
+    body = anatomy.headless(network).eval()
     ids: list[Tensor] = []
     found: list[Tensor] = []
-    stream = EvalStream(dataset, split, batch=EVAL_ROWS, view=view)
-    with torch.no_grad(), _before_head(network) as seen:
-        for batch in stream:
-            network(ready(batch)["image"])
-            found.append(seen.pop().flatten(1).float().cpu())
-            seen.clear()
+    with torch.no_grad():
+        for batch in EvalStream(dataset, split, batch=EVAL_ROWS, view=view):
+            found.append(body(ready(batch)["image"]).flatten(1).float().cpu())
             ids.append(batch["id"].cpu())
     return torch.cat(ids).numpy(), torch.cat(found).numpy()
-
-
-@contextmanager
-def _before_head(network: nn.Module) -> Iterator[list[Tensor]]:
-    """What each forward gives to the network's last linear layer, its head."""
-    heads = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    if not heads:
-        raise Refusal(
-            "the network has no linear head, before which its features would be",
-            path="data.cleaned.model",
-            remedy="choose another model (`launch.py list models`)",
-        )
-    seen: list[Tensor] = []
-    handle = heads[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
-    try:
-        yield seen
-    finally:
-        handle.remove()
