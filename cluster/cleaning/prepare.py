@@ -96,7 +96,7 @@ def clean(recipe: Recipe, dataset: Dataset, bench: Bench) -> Cleaning:
     ids, given = columns["id"][originals], columns["label"][originals]
     found = _found(plain, said, dataset, bench, originals)
     truth = _truth(plain)
-    truly = None if truth is None else truth[originals] != given
+    truly: np.ndarray | None = None if truth is None else truth[originals] != given
     noise = plain.data.noise.model_dump() if plain.data.noise else None
     made = {
         "digest": dataset.manifest.digest,
@@ -107,8 +107,9 @@ def clean(recipe: Recipe, dataset: Dataset, bench: Bench) -> Cleaning:
         **_plain(said),
     }
     labels = _decided(said, ids, given, found, made)
-    told = report.told(dataset, labels, found, truly, originals)
-    return Cleaning(labels, told, report.html(dataset, labels, found, told, originals))
+    told = report.told(dataset, labels, found, truly)
+    page = report.html(dataset, labels, found, told, rows=originals, truly=truly)
+    return Cleaning(labels, told, page)
 
 
 def write_page(path: str, found: Cleaning) -> str:
@@ -129,7 +130,8 @@ def _found(
         shares = evidence.probabilities(plain, said, bench, ids)
         return detect.confident(given, shares, share=said.share)
     if said.by == "loss":
-        return detect.by_loss(given, evidence.losses(plain, bench, ids), share=said.share)
+        losses = evidence.losses(plain, bench, ids)
+        return detect.by_loss(given, losses, num_classes=num_classes, share=said.share)
     _, features = evidence.features_of(plain, said, bench, dataset)
     return detect.by_neighbours(
         given,

@@ -50,11 +50,14 @@ def confident(given: Integers, probabilities: Floats, *, share: float | None = N
     return Found(scores, probabilities.argmax(1), wrong, joint)
 
 
-def by_loss(given: Integers, losses: Floats, *, share: float | None = None) -> Found:
-    """From the mean loss (N,) of each sample over its epochs: that of wrong labels stays high for longer.
+def by_loss(
+    given: Integers, losses: Floats, *, num_classes: int, share: float | None = None
+) -> Found:
+    """From the mean loss (N,), in nats, of each sample over its epochs: that of wrong labels stays high for longer.
 
     Two Gaussians are fitted to the losses (DivideMix, arXiv 2002.07394, section 3.1); a score is the posterior of the
-    lower one, and below 1/2 a label is called wrong. What would suit better is not known: the given label is suggested.
+    lower one, and below 1/2 a label is called wrong if its loss is above ln(C) / 2 as well, half of what chance has: hard
+    samples are a heap of their own where no label is wrong. What would suit better is not known: the given label is suggested.
     A sample without a loss (NaN) was never learnt from, and stays.
     """
     from sklearn.mixture import GaussianMixture
@@ -76,7 +79,8 @@ def by_loss(given: Integers, losses: Floats, *, share: float | None = None) -> F
     below = scaled[:, 0] <= mixture.means_[lower, 0]
     scores, wrong = np.ones(len(losses)), np.zeros(len(losses), bool)
     scores[known] = np.where(below, 1.0, mixture.predict_proba(scaled)[:, lower])
-    wrong[known] = scores[known] < 0.5 if share is None else lowest(-own, share)
+    suspect = (scores[known] < 0.5) & (own > np.log(num_classes) / 2)
+    wrong[known] = suspect if share is None else lowest(-own, share)
     return Found(scores, given.copy(), wrong)
 
 

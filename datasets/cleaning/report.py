@@ -41,15 +41,11 @@ class Suspect:
 
 
 def told(
-    dataset: Dataset,
-    labels: Labels,
-    found: Found,
-    truly: NDArray[np.bool_] | None,
-    rows: Integers,
+    dataset: Dataset, labels: Labels, found: Found, truly: NDArray[np.bool_] | None
 ) -> dict[str, Any]:
-    """The figures as JSON types. `rows` are those of train that the N labels belong to, `truly` (N,) which are wrong, if known."""
+    """The figures of N labels as JSON types. `truly` (N,) says which are wrong, if it is known."""
     classes, wrong = dataset.manifest.classes, found.wrong
-    num, count = len(rows), int(wrong.sum())
+    num, count = len(labels.ids), int(wrong.sum())
     detector = None
     if truly is not None:
         detector = {**detect.precision_recall(wrong, truly), "wrong": int(truly.sum())}
@@ -74,8 +70,7 @@ def told(
         ],
         "joint": None if found.joint is None else found.joint.round(1).tolist(),
         "made": dict(labels.made),
-        "rows_by_suspicion": rows[_suspicious(labels, wrong)][:MOST_PICTURES].tolist(),
-        "wrong_by_noise": None if truly is None else labels.ids[truly].tolist(),
+        "suspects": labels.ids[_suspicious(labels, wrong)][:MOST_PICTURES].tolist(),
     }
 
 
@@ -106,16 +101,16 @@ def html(
     labels: Labels,
     found: Found,
     figures: Mapping[str, Any],
+    *,
     rows: Integers,
+    truly: NDArray[np.bool_] | None,
 ) -> str:
-    """The page of what `told` found."""
-    known = figures["wrong_by_noise"]
-    truly = None if known is None else set(known)
+    """The page of what `told` found; `rows` (N,) are those of train that the labels belong to."""
     names = dataset.manifest.classes
     suspects = []
     if dataset.manifest.kind == "image":
         for place in _suspicious(labels, found.wrong)[:MOST_PICTURES].tolist():
-            truth = "" if truly is None else "wrong" if labels.ids[place] in truly else "right"
+            truth = "" if truly is None else "wrong" if truly[place] else "right"
             suspects.append(
                 Suspect(
                     pictures.shown(dataset, "train", int(rows[place])),
@@ -160,7 +155,7 @@ def _tiles(figures: Mapping[str, Any]) -> list[Tile]:
 
 
 def _matrix(joint: NDArray[np.float64] | None) -> list[list[tuple[float, float]]]:
-    """(count, share of its row beside the diagonal's neighbours) of each cell, rows given, columns likely true."""
+    """(count, share of its row) of each cell: rows are given labels, columns likely true ones."""
     assert joint is not None
     sums = np.maximum(joint.sum(1, keepdims=True), 1e-12)
     shares = joint / sums

@@ -65,18 +65,24 @@ def test_two_heaps_of_losses_are_told_apart_and_the_easiest_is_no_suspect() -> N
     draws = np.random.default_rng(0)
     losses = np.concatenate([draws.normal(0.3, 0.05, 180), draws.normal(2.5, 0.5, 20), [0.0]])
     given = np.zeros(len(losses), np.int64)
-    found = detect.by_loss(given, losses)
+    found = detect.by_loss(given, losses, num_classes=10)
     assert np.flatnonzero(found.wrong).tolist() == list(range(180, 200))
     assert found.scores[-1] == 1.0 and ((found.scores >= 0) & (found.scores <= 1)).all()
-    assert detect.by_loss(given, losses, share=0.02).wrong.sum() == 4
+    assert detect.by_loss(given, losses, num_classes=10, share=0.02).wrong.sum() == 4
+
+
+def test_hard_samples_are_no_wrong_labels_where_all_are_learnt() -> None:
+    draws = np.random.default_rng(0)
+    losses = np.concatenate([draws.normal(0.03, 0.01, 150), draws.normal(0.4, 0.1, 50)])
+    assert not detect.by_loss(np.zeros(200, np.int64), losses, num_classes=10).wrong.any()
 
 
 def test_a_sample_without_a_loss_stays_and_equal_losses_say_nothing() -> None:
     losses = np.array([0.1, 0.11, 0.12, 3.0, np.nan])
-    found = detect.by_loss(np.zeros(5, np.int64), losses)
+    found = detect.by_loss(np.zeros(5, np.int64), losses, num_classes=4)
     assert found.wrong.tolist() == [False, False, False, True, False] and found.scores[4] == 1.0
     with pytest.raises(Refusal, match="same loss") as refused:
-        detect.by_loss(np.zeros(3, np.int64), np.ones(3))
+        detect.by_loss(np.zeros(3, np.int64), np.ones(3), num_classes=2)
     assert refused.value.path == "data.cleaned.by" and refused.value.remedy
 
 
