@@ -22,6 +22,8 @@ def resolved(recipe: Recipe) -> Recipe:
     paths = {"data.url": recipe.data.url}
     paths |= {f"data.mixture.{n}.url": one.url for n, one in enumerate(recipe.data.mixture or ())}
     paths |= {f"phases.{index}.init": phase.init for index, phase in enumerate(recipe.phases)}
+    if cleaned := recipe.data.cleaned:
+        paths |= {"data.cleaned.path": cleaned.path, "data.cleaned.run": cleaned.run}
     changes = {
         path: str(store.path_of(url).expanduser().absolute())
         for path, url in paths.items()

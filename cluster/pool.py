@@ -31,6 +31,7 @@ class Wanted:
     key: Any
     recipe: Recipe
     folder: str
+    opens_test: bool = True
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class Served:
 
 
 class Pool:
-    """Serves runs of one `scale`, `parallel` at a time (default what fits)."""
+    """Serves runs of one `scale`, `parallel` at a time (default what fits); `here`: in this process whatever it is."""
 
-    def __init__(self, scale: Scale, parallel: int | None = None) -> None:
+    def __init__(self, scale: Scale, parallel: int | None = None, *, here: bool = False) -> None:
         self.live: dict[Any, tuple[Wanted, Any, int]] = {}  # reference -> run, server, deaths
-        self.here = parallel == 1 and not on_cluster() and not in_a_job()
+        self.here = here or (parallel == 1 and not on_cluster() and not in_a_job())
         if not self.here:
             os.environ.update(commit_variable())
             self.parallel, self.resources = capacity.processes(scale, parallel)
@@ -101,7 +102,7 @@ class Pool:
                         store.write_bytes(store.join(run.folder, STOP), b"")
 
     def _begin(self, server: Any, run: Wanted, deaths: int = 0) -> None:
-        reference = server.serve.remote(run.recipe.plain(), run.folder)
+        reference = server.serve.remote(run.recipe.plain(), run.folder, run.opens_test)
         self.live[reference] = (run, server, deaths)
 
     def _server(self) -> Any:
@@ -118,15 +119,25 @@ class _Server:
     def __init__(self, variables: dict[str, str]) -> None:
         os.environ.update(variables)
 
-    def serve(self, tree: dict[str, Any], folder: str) -> tuple[str, str]:
-        return _run(Wanted(None, Recipe.check(tree), folder), lambda: False)
+    def serve(self, tree: dict[str, Any], folder: str, opens_test: bool) -> tuple[str, str]:
+        return _run(Wanted(None, Recipe.check(tree), folder, opens_test), lambda: False)
+
+
+def alone(scale: Scale) -> int | None:
+    """One, on a machine with one device and no cluster: there is room for one run, in this process."""
+    if on_cluster() or in_a_job() or scale.group[1] > 1:
+        return None
+    import torch
+
+    devices = torch.cuda.device_count() if torch.cuda.is_available() else os.cpu_count() or 1
+    return 1 if devices == 1 else None
 
 
 def _run(wanted: Wanted, stopping: Callable[[], bool]) -> tuple[str, str]:
     """(status, why it failed)."""
     trial: Trial | None = None
     try:
-        trial = Trial(wanted.recipe, wanted.folder, opens_test=True, stopping=stopping)
+        trial = Trial(wanted.recipe, wanted.folder, opens_test=wanted.opens_test, stopping=stopping)
         while trial.advance():
             pass
         status = trial.status

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from cluster import capacity, opening, workers
+from cluster.connection import on_cluster
 from cluster.doctor.admit import admit
 from cluster.environment import environment
 from cluster.lock import Lock
@@ -74,6 +75,10 @@ def train(
         many = "s" if then.get("workers", 1) != 1 else ""
         _say(quiet, f"{folder} is finished ({where}{many}); --fresh starts it anew")
         return folder
+    if recipe.data.cleans_first:
+        recipe = _cleaned(recipe, folder.rpartition("/")[0], quiet)
+        dataset = feed.dataset(recipe.data)
+        plans = opening.plans_of(recipe, dataset, place.workers)
     # What can be refused is refused before the folder is there.
     files = opening.foreknown(recipe, dataset, plans, folder, parent)
     if place.ray:
@@ -101,6 +106,23 @@ def train(
         _drive(recipe, folder, place, plans, steps, quiet, lock)
         opening.draw_examples(folder, dataset)
     return folder
+
+
+def _cleaned(recipe: Recipe, runs: str, quiet: bool) -> Recipe:
+    """The recipe with the list of wrong labels that it asks for, found first: on a cluster there, else in this process."""
+    from cluster.cleaning import prepare  # which makes runs, as this does
+    from cluster.pool import Pool
+
+    here = not on_cluster() and not in_a_job()
+    signals: list[int] = []
+    with stopping_on_signals(signals):
+        return prepare.prepared(
+            recipe,
+            runs,
+            pool=lambda: Pool(recipe.scale, here=here),
+            stopping=lambda: bool(signals),
+            say=lambda text: _say(quiet, text),
+        )
 
 
 def set_aside(folder: str) -> None:

@@ -99,6 +99,8 @@ class Trial:
             return _nothing()
         preview(recipe)
         place = _place(recipe)
+        if recipe.data.cleans_first:
+            recipe = self.recipe = self._cleaned()
         dataset = feed.dataset(recipe.data)
         leaks.refuse(dataset.manifest, recipe.data.allow_leaks)
         plans = opening.plans_of(recipe, dataset, place.workers)
@@ -116,6 +118,19 @@ class Trial:
         if place.ray:
             return self._of_a_group(recipe, place, len(self.earlier))
         return self._alone(recipe, len(self.earlier))
+
+    def _cleaned(self) -> Recipe:
+        """The recipe with the list of wrong labels that it asks for, found first, in this process."""
+        from cluster.cleaning import prepare  # which makes runs, as this does
+        from cluster.pool import Pool
+
+        return prepare.prepared(
+            self.recipe,
+            self.folder.rpartition("/")[0],
+            pool=lambda: Pool(self.recipe.scale, here=True),
+            stopping=self.stopping,
+            say=lambda text: None,
+        )
 
     def _alone(self, recipe: Recipe, judged: int) -> Generator[Judged, bool | None, None]:
         """The run in this process."""

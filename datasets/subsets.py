@@ -1,4 +1,4 @@
-"""Subsets, noise and weights: which samples a recipe learns from, and what they are said to be. Functions of (seed, id)."""
+"""Subsets, noise, parts held out and weights: which samples a recipe learns from, and what they are said to be. Functions of (seed, id)."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def chosen(
 def of_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     """The samples of some classes, in all splits; labels are numbered by the order of their names in `classes`."""
     manifest = dataset.manifest
-    _check_labels(dataset, "data.subset.classes")
+    check_labels(dataset, "data.subset.classes")
     for number, name in enumerate(classes):
         twice = name in classes[:number]
         if name not in manifest.classes or twice:
@@ -110,7 +110,7 @@ def of_train(
     """Fewer samples to learn from; the other splits stay whole. Raises Refusal for more shots than a class has."""
     columns = dataset.columns("train")
     if shots is not None or imbalance is not None:
-        _check_labels(dataset, f"data.subset.{'shots' if shots is not None else 'imbalance'}")
+        check_labels(dataset, f"data.subset.{'shots' if shots is not None else 'imbalance'}")
     labels = columns.get("label", np.zeros(len(columns["id"]), np.int64))
     ids, origins = columns["id"], columns.get("origin", columns["id"])
     originals = np.flatnonzero(ids == origins)
@@ -125,12 +125,12 @@ def of_train(
         seed=seed,
     )
     rows = np.flatnonzero(np.isin(origins, ids[originals[drawn]]))  # with their altered copies
-    return _with_train(dataset, Part(dataset, "train", rows))
+    return with_train(dataset, Part(dataset, "train", rows))
 
 
 def noisy(dataset: Dataset, noise: Noise) -> Dataset:
     """Labels of the train split as `noise` has them; the other splits keep theirs."""
-    _check_labels(dataset, "data.noise")
+    check_labels(dataset, "data.noise")
     num_classes = len(dataset.manifest.classes)
 
     def change(columns: Columns) -> Columns:
@@ -138,23 +138,56 @@ def noisy(dataset: Dataset, noise: Noise) -> Dataset:
         label, ids = np.asarray(columns["label"]), np.asarray(columns.get("origin", columns["id"]))
         return {**columns, "label": noise(label, ids, num_classes)}
 
-    return _with_train(dataset, Part(dataset, "train", change=change))
+    return with_train(dataset, Part(dataset, "train", change=change))
+
+
+def held_out(dataset: Dataset, *, fold: int, folds: int, seed: int = 0) -> Dataset:
+    """One of `folds` parts of train is the test split, in place of the set's own; train is the others.
+
+    Parts are even in size, and in each class's share, to one row, by the labels as they stand. Altered copies are left
+    out with the part that their originals are in. Raises Refusal where there are fewer rows than parts.
+    """
+    check_labels(dataset, "data.held_out")
+    columns = dataset.columns("train")
+    ids, origins = columns["id"], columns.get("origin", columns["id"])
+    originals = np.flatnonzero(ids == origins)
+    if folds > len(originals):
+        raise Refusal(
+            f"{len(originals)} rows to learn from make no {folds} parts",
+            path="data.held_out.folds",
+            value=folds,
+            remedy=f"use {len(originals)} or fewer",
+        )
+    drawn = order.hashes(order.key("held out", seed), ids[originals], 0)
+    # One class after the other without starting anew: else the first parts got what is left of every class.
+    dealt = originals[np.lexsort((drawn, columns["label"][originals]))]
+    test = np.sort(dealt[fold::folds])
+    train = np.flatnonzero(~np.isin(origins, ids[test]))
+    parts = {
+        split: [Part(dataset, split)] for split in dataset.manifest.splits if split != "test"
+    } | {"train": [Part(dataset, "train", train)], "test": [Part(dataset, "train", test)]}
+    return Assembled(dataset.manifest, parts)
 
 
 def weighted(dataset: Dataset) -> Dataset:
-    """A column `weight` float32: N / (classes x samples of the class) of train, so that its mean there is 1."""
-    _check_labels(dataset, "data.class_weights")
-    sizes = np.bincount(dataset.columns("train")["label"], minlength=len(dataset.manifest.classes))
+    """A column `weight` float32: N / (classes x samples of the class) of train, so that its mean there is 1.
+
+    Where samples have weights, they count in a class's size as much, and both are multiplied.
+    """
+    check_labels(dataset, "data.class_weights")
+    columns = dataset.columns("train")
+    sizes = np.bincount(
+        columns["label"], columns.get("weight"), minlength=len(dataset.manifest.classes)
+    )
     present = np.count_nonzero(sizes)
-    weights = (sizes.sum() / (present * np.maximum(sizes, 1))).astype(np.float32)
+    rare = np.where(sizes > 0, sizes, 1)
+    weights = (sizes.sum() / (present * rare)).astype(np.float32)
 
     def change(columns: Columns) -> Columns:
-        return {**columns, "weight": weights[np.asarray(columns["label"])]}
+        own = weights[np.asarray(columns["label"])]
+        return {**columns, "weight": own * np.asarray(columns.get("weight", np.float32(1)))}
 
-    manifest = dataset.manifest
-    columns = {**manifest.columns, "weight": "float32"}
-    parts = {split: [Part(dataset, split, change=change)] for split in manifest.splits}
-    found = Assembled(dataclasses.replace(manifest, columns=columns), parts)
+    found = with_weights(dataset, change)
     if isinstance(dataset, Assembled):
         found.ingredients = dataset.ingredients  # no row has moved
     return found
@@ -173,7 +206,16 @@ def _check_shots(labels: Integers, shots: int, classes: Sequence[str]) -> None:
         )
 
 
-def _with_train(dataset: Dataset, train: Part) -> Assembled:
+def with_weights(dataset: Dataset, change: Callable[[Columns], Columns]) -> Assembled:
+    """All splits with a column `weight`, float32, as `change` adds it."""
+    manifest = dataset.manifest
+    columns = {**manifest.columns, "weight": "float32"}
+    parts = {split: [Part(dataset, split, change=change)] for split in manifest.splits}
+    return Assembled(dataclasses.replace(manifest, columns=columns), parts)
+
+
+def with_train(dataset: Dataset, train: Part) -> Assembled:
+    """All splits, with another train."""
     parts: Mapping[str, Sequence[Part]] = {
         split: [train if split == "train" else Part(dataset, split)]
         for split in dataset.manifest.splits
@@ -181,7 +223,8 @@ def _with_train(dataset: Dataset, train: Part) -> Assembled:
     return Assembled(dataset.manifest, parts)
 
 
-def _check_labels(dataset: Dataset, path: str) -> None:
+def check_labels(dataset: Dataset, path: str) -> None:
+    """Refuse data without classes, for what stands at `path` of the recipe."""
     if "label" not in dataset.manifest.columns or not dataset.manifest.classes:
         raise Refusal(
             f"'{dataset.manifest.name}' has no labels", path=path, remedy=f"leave out {path}"

@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from datasets.ranges import Probability
+from trainers.cleaned import Cleaned
 from trainers.part import (
     FramePart,
     Frozen,
@@ -114,6 +115,20 @@ class Subset(Frozen):
         return self
 
 
+class HeldOut(Frozen):
+    """A part of the samples to learn from, to be judged on."""
+
+    fold: NonNegativeInt = Field(description="of the folds, from 0: this one is test")
+    folds: int = Field(5, ge=2)
+    seed: NonNegativeInt = 0
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> HeldOut:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold {self.fold} is none of {self.folds} folds")
+        return self
+
+
 class Ingredient(Frozen):
     """A set of a mixture, and its weight beside the others."""
 
@@ -142,6 +157,14 @@ class Data(Frozen):
     order: OrderPart | None = Field(None, description="which samples fill a batch; default shuffle")
     subset: Subset | None = None
     noise: NoisePart | None = Field(None, description="wrong labels, to learn from")
+    held_out: HeldOut | None = Field(
+        None,
+        description="a fold of train is the test split, in place of the set's own; its labels have the noise",
+    )
+    cleaned: Cleaned | None = Field(
+        None,
+        description="wrong labels dropped, corrected or weighed down: a list, or how to find them",
+    )
     class_weights: Literal["balanced"] | None = Field(
         None, description="rare classes count more in the loss"
     )
@@ -171,6 +194,11 @@ class Data(Frozen):
     mean: list[float] | None = None
     std: list[PositiveFloat] | None = None
 
+    @property
+    def cleans_first(self) -> bool:
+        """Whether wrong labels are to be found before a run begins."""
+        return bool(self.cleaned and self.cleaned.by)
+
     @model_validator(mode="after")
     def _one_origin(self) -> Data:
         if sum(one is not None for one in (self.source, self.url, self.mixture)) != 1:
@@ -189,6 +217,14 @@ class Data(Frozen):
                 raise ValueError(f"{name} is for a source; what url names is packed already")
         if self.learn_from and "test" in self.learn_from:
             raise ValueError("the test split is never learnt from: leave it out of learn_from")
+        return self
+
+    @model_validator(mode="after")
+    def _one_part(self) -> Data:
+        if self.held_out and self.cleaned and self.cleaned.by:
+            raise ValueError(
+                "finding wrong labels holds parts of train out itself: leave held_out out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -80,6 +80,7 @@ class Training:
     def __init__(self, recipe: Recipe, session: Session) -> None:
         self.recipe, self.session, self.device = recipe, session, session.device
         torch.use_deterministic_algorithms(recipe.scale.deterministic)
+        assert not recipe.data.cleaned or recipe.data.cleaned.path, "labels are cleaned first"
         self.dataset = feed.dataset(recipe.data)
         self.digest = self.dataset.manifest.digest
         self.shape = build.shape(recipe, self.dataset.manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datasets import assembled, cached, subsets
+from datasets.cleaning import lists, view
 from datasets.mixing import Mixing
 from datasets.orders import Rows
 from datasets.packed.columns import Array
@@ -18,7 +19,7 @@ from trainers.recipe import Recipe
 
 
 def dataset(data: Data, *, shown: Shown = silent) -> Dataset:
-    """The packed set or sets, opened: a subset of its rows, labels with noise and weights, as the recipe says.
+    """The packed set or sets, opened: a subset of its rows, labels with noise, cleaned, with weights, as the recipe says.
 
     A source is packed into the cache first, which is `shown`.
     """
@@ -41,7 +42,26 @@ def dataset(data: Data, *, shown: Shown = silent) -> Dataset:
         _whole(data, "noise")
         noise = rooms.door("noises", data.noise.name).build({}, data.noise.arguments)
         found = subsets.noisy(found, noise)
+    if data.held_out:
+        _whole(data, "held_out")
+        found = subsets.held_out(found, **data.held_out.model_dump())
+    if data.cleaned:
+        _whole(data, "cleaned")
+        found = _cleaned(found, data)
     return subsets.weighted(found) if data.class_weights else found
+
+
+def _cleaned(found: Dataset, data: Data) -> Dataset:
+    """By the list that the recipe names; what it has yet to make (cluster/cleaning.py) changes nothing so far."""
+    said = data.cleaned
+    assert said
+    if not said.path:
+        subsets.check_labels(found, view.PATH)
+        return found
+    noise = data.noise.model_dump() if data.noise else None
+    labels = lists.read(said.path, found.manifest, noise=noise, path=view.PATH)
+    # How a list was found is in the recipe; of one that a person brings its content counts.
+    return view.cleaned(found, labels, other=said.by is None)
 
 
 def samplers(recipe: Recipe, dataset: Dataset) -> list[Sampler]:

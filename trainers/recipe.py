@@ -27,6 +27,7 @@ from datasets import store
 from datasets.ranges import Rate, Share
 from datasets.refusal import Refusal, nearest
 from trainers import rooms, searching
+from trainers.cleaned import finder
 from trainers.data import Data, PhaseData
 from trainers.grammar import DEVICE, NAME, ORIGINS, SCORE, assign, change, pairs, read_yaml, refusal
 from trainers.part import (
@@ -280,6 +281,8 @@ class Recipe(Frozen):
         recipe._check_scores()
         if recipe.search:
             searching.check(recipe)
+        if recipe.data.cleaned:
+            finder(recipe)
         return recipe
 
     def override(self, *changes: str | Mapping[str, Any], **named: Any) -> Recipe:
@@ -335,6 +338,10 @@ class Recipe(Frozen):
             "allow_leaks",
         ):
             del tree["data"][key]
+        if tree["data"][
+            "cleaned"
+        ]:  # a list that is named counts by its content, which is in the digest
+            del tree["data"]["cleaned"]["path"]
         # What is left out is left out, or every new key would make every old run another one.
         text = json.dumps({**_told(tree), "digest": digest}, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:8]

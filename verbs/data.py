@@ -1,4 +1,4 @@
-"""`data`: what is in a packed data set, and what a run read of it."""
+"""`data`: what is in a packed data set, what a run read of it, and which of its labels are wrong."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from verbs.door import Debug, Json, RunPath, app, run_at, tell, verb
+from verbs.door import Debug, Json, Overrides, RecipePath, RunPath, app, run_at, tell, verb
 
 data = typer.Typer(help="What is in a packed data set.", no_args_is_help=True)
 app.add_typer(data, name="data")
@@ -74,3 +74,55 @@ def replay(
     told = write(run_at(run), step)
     where = f"step {step} is of phase {told['phase']}, epoch {told['epoch'] + 1}"
     tell(as_json, told, "\n".join([where, told["arrays"], *filter(None, [told.get("pictures")])]))
+
+
+@verb(
+    "python launch.py data clean recipes/digits_plain.yaml --by kfold --out labels.csv", group=data
+)
+def clean(
+    recipe: RecipePath,
+    overrides: Overrides = None,
+    by: Annotated[
+        str | None, typer.Option(help="kfold, loss or neighbours [the recipe's, else kfold]")
+    ] = None,
+    action: Annotated[
+        str | None, typer.Option(help="drop, relabel or downweight what seems wrong [drop]")
+    ] = None,
+    folds: Annotated[int | None, typer.Option(help="of kfold [5]")] = None,
+    share: Annotated[
+        float | None, typer.Option(help="of all labels, to call wrong [as many as it seems]")
+    ] = None,
+    neighbours: Annotated[int | None, typer.Option(help="that vote on a sample [10]")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="whose features tell neighbours: timm:NAME, pretrained")
+    ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="a run folder whose features tell neighbours")
+    ] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", help="the list, .csv or .parquet; its page lies beside")
+    ] = None,
+    runs: Annotated[
+        str | None, typer.Option("--runs", help="folder of run folders [$MANTA_OUT, else runs]")
+    ] = None,
+    parallel: Annotated[
+        int | None, typer.Option(min=1, help="runs at a time [as many as there is room for]")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress")] = False,
+    as_json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Find wrong labels among those that a recipe learns from, and list what is to become of each."""
+    from cluster.cleaning.command import clean as found
+
+    said = {"by": by, "action": action, "folds": folds, "share": share, "neighbours": neighbours}
+    told = found(
+        recipe,
+        overrides or [],
+        {**said, "model": model, "run": run},
+        out=out,
+        runs=runs,
+        parallel=parallel,
+        quiet=quiet or as_json,
+    )
+    tell(as_json, told, f"{told['verdict']}\n{told['list']}\n{told['page']}")

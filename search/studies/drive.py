@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from cluster import opening
 from cluster.doctor.admit import admit
 from cluster.environment import code
 from cluster.lock import Lock
-from cluster.pool import Pool, Served, Wanted
+from cluster.pool import Pool, Served, Wanted, alone
 from cluster.run import Run, runs_folder
 from cluster.session import stopping_on_signals
 from cluster.train import run_folder, set_aside
@@ -170,7 +169,7 @@ class _Driver:
                 self.teller.line(
                     f"{len(queue)} runs to do of {len(self.cells)} -> {self.folder.url}"
                 )
-                pool = Pool(scale, self.made.study.parallel or self._alone(scale))
+                pool = Pool(scale, self.made.study.parallel or alone(scale))
                 if not pool.here:
                     admit(self.runs)
                 for served in pool.serve(lambda: self._next(queue), self._stopping):
@@ -179,19 +178,6 @@ class _Driver:
         if not all(self._final(entry) for entry in self.entries.values()):
             status = "stopped" if self.signals or self._late() else "incomplete"
         self._keep(status=status)
-
-    @staticmethod
-    def _alone(scale: Any) -> int | None:
-        """On a machine with one device and no cluster there is room for one: in this process."""
-        from cluster.connection import on_cluster
-        from cluster.train import in_a_job
-
-        if on_cluster() or in_a_job() or scale.group[1] > 1:
-            return None
-        import torch
-
-        devices = torch.cuda.device_count() if torch.cuda.is_available() else os.cpu_count() or 1
-        return 1 if devices == 1 else None
 
     def _note(self, cell: Cell) -> None:
         """The cell's entry, as far as it can be known before what it starts from has run."""

@@ -38,10 +38,11 @@ KINDS = (
     (r"phases\.\d+\.init$", "warm start"),
     (r"model\.(pretrained|weights)\b", "pretraining"),
     (r"(data\.train|phases\.\d+\.data\.train)\b", "augmentation"),
-    (r"data\.(splits|fold|allow_leaks)\b", "split"),
+    (r"data\.(splits|fold|held_out|allow_leaks)\b", "split"),
     (r"data\.(source|url|mixture)\b", "data"),
     (r"data\.subset\b", "subset"),
     (r"data\.noise\b", "label noise"),
+    (r"data\.cleaned\b", "label cleaning"),
     (r"data\.(batch|lanes|tail)$", "batch"),
     (r"phases\.\d+\.optim\.[^.]+\.(lr|lr_scaling|lr_batch)$", "learning rate"),
     (r"phases\.\d+\.optim\b", "optimizer"),
@@ -246,7 +247,8 @@ def lookalikes(
         if manifest.kind != "image":
             continue
         if manifest.digest not in found:
-            whole = {"subset": None, "noise": None, "class_weights": None}
+            views = ("subset", "noise", "held_out", "cleaned", "class_weights")
+            whole = dict.fromkeys(views)
             packed = feed.dataset(arm.recipe.data.model_copy(update=whole))
             if not all(isinstance(packed.shelf(name), Shelf) for name in packed.manifest.splits):
                 continue  # a mixture, or folds: views of sets whose cards tell
@@ -325,7 +327,8 @@ def _derived(arms: Sequence[Arm], datasets: Mapping[str, Dataset]) -> Iterator[C
         )
         for arm in arms
     }
-    chosen = ("data.subset", "data.extra", "data.learn_from")  # then it is what is asked about
+    # Then it is what is asked about.
+    chosen = ("data.subset", "data.extra", "data.learn_from", "data.cleaned")
     if len({*rows.values()}) > 1 and not any(
         path.startswith(chosen) for arm in arms for path in arm.changes
     ):

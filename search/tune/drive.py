@@ -61,6 +61,13 @@ def search(
             path="search",
             remedy="add search: {metric: ..., space: {...}} (docs/search.md)",
         )
+    if recipe.data.cleaned and recipe.data.cleaned.by:
+        raise Refusal(
+            "each trial would find wrong labels anew",
+            path="data.cleaned.by",
+            value=recipe.data.cleaned.by,
+            remedy="find them once, with `data clean RECIPE --out labels.csv`, and set data.cleaned=labels.csv",
+        )
     preview(recipe)
     recipe = warm.resolved(opening.resolved(recipe))
     seeks = recipe.search
