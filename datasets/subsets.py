@@ -42,6 +42,15 @@ def chosen(
     return np.sort(whole[: max(1, round(fraction * len(labels)))])
 
 
+def counts(dataset: Dataset, split: str = "train") -> list[int]:
+    """Samples of each class in a split, by the labels that are learnt from; empty where there are none."""
+    labels = dataset.columns(split).get("label")
+    if labels is None or not dataset.manifest.classes:
+        return []
+    found: list[int] = np.bincount(labels, minlength=len(dataset.manifest.classes)).tolist()
+    return found
+
+
 def of_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     """The samples of some classes, in all splits; labels are numbered by the order of their names in `classes`."""
     manifest = dataset.manifest
@@ -84,6 +93,7 @@ def of_train(
     columns = dataset.columns("train")
     if shots is not None:
         _check_labels(dataset, "data.subset.shots")
+        _check_shots(dataset, shots)
     labels = columns.get("label", np.zeros(len(columns["id"]), np.int64))
     ids, origins = columns["id"], columns.get("origin", columns["id"])
     originals = np.flatnonzero(ids == origins)
@@ -130,6 +140,23 @@ def _with_train(dataset: Dataset, train: Part) -> Assembled:
         for split in dataset.manifest.splits
     }
     return Assembled(dataset.manifest, parts)
+
+
+def _check_shots(dataset: Dataset, shots: int) -> None:
+    """Refuse more samples a class than the smallest one has, which would no longer be so many shots."""
+    columns = dataset.columns("train")
+    originals = columns["id"] == columns.get("origin", columns["id"])
+    sizes = np.bincount(columns["label"][originals], minlength=len(dataset.manifest.classes))
+    present = np.flatnonzero(sizes)
+    smallest = present[sizes[present].argmin()]
+    if sizes[smallest] < shots:
+        raise Refusal(
+            f"class '{dataset.manifest.classes[smallest]}' has {sizes[smallest]} samples to learn from, not {shots}",
+            path="data.subset.shots",
+            value=shots,
+            remedy=f"use data.subset.shots={sizes[smallest]} or fewer, "
+            "or choose other classes with data.subset.classes",
+        )
 
 
 def _check_labels(dataset: Dataset, path: str) -> None:
