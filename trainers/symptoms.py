@@ -21,7 +21,7 @@ FEWEST = 20  # rows of a phase below which nothing is concluded
 TAIL = 0.1  # of a phase's rows: its end, and its beginning
 AT_CHANCE = 0.97  # of the loss at chance
 LEARNT = 0.05  # of accuracy, which no run at chance gains
-EXPLODED = 100.0  # times the largest gradient of the beginning
+EXPLODED, LIFTED = 100.0, 10.0  # times the first gradient, times the first loss
 NARROW = 1.5  # an effective rank
 DEAD = 0.5  # of the units
 SIGMAS, BEYOND = 3.0, 0.02  # of validation above training
@@ -37,7 +37,7 @@ def read(lines: Iterable[str]) -> list[dict[str, Any]]:
     for line in lines:
         row = json.loads(line)
         kept = {name: row[name] for name in (*_KEPT, *_DISTANCES) if name in row}
-        kept |= {name: row[name] for name in row if name.endswith("gradient_norm")}
+        kept |= {n: row[n] for n in row if n.endswith(("gradient_norm", "_loss"))}
         found.append({"split": row["split"], "val": row.get("val/accuracy"), **kept})
     return found
 
@@ -126,17 +126,24 @@ def _at_chance(index: int, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _exploded(index: int, rows: Sequence[Row]) -> Iterator[str]:
-    names = sorted({name for row in rows for name in row if name.endswith("gradient_norm")})
-    for name in names:
-        norms = _series(rows, name)
-        begun = max(_ends(norms)[0])
-        peak = max(norms, key=lambda norm: norm if math.isfinite(norm) else math.inf)
-        if len(norms) > 4 and not peak <= EXPLODED * max(begun, 1e-8):
-            whose = name.removesuffix("gradient_norm").strip("_")
+    """A gradient that grew and took the loss with it: one that grows from almost nothing alone is no harm."""
+    for name in sorted({name for row in rows for name in row if name.endswith("gradient_norm")}):
+        prefix = name.removesuffix("gradient_norm")
+        (begun, peak), (low, high) = (
+            _grown(_series(rows, each)) for each in (name, f"{prefix}loss")
+        )
+        if peak > EXPLODED * begun > 0 and high > LIFTED * low > 0:
+            whose = f" of {prefix.strip('_')}" if prefix else ""
             yield (
-                f"The gradient{f' of {whose}' * bool(whose)} exploded in phase {index}: its norm reached {peak:.3g}, "
-                f"after at most {begun:.3g} at the beginning."
+                f"The gradient{whose} exploded in phase {index}: its norm went from {begun:.3g} to {peak:.3g}, "
+                f"the loss from {low:.3g} to {high:.3g}."
             )
+
+
+def _grown(values: Sequence[float]) -> tuple[float, float]:
+    """(the first, the largest) of a series; what is no number is larger than all."""
+    finite = [value if math.isfinite(value) else math.inf for value in values]
+    return (finite[0], max(finite)) if finite else (0.0, 0.0)
 
 
 def _better_on_val(
@@ -155,13 +162,14 @@ def _better_on_val(
     before, end = (
         _series([r for r in learnt if r["epoch"] == n], "accuracy") for n in (last - 1, last)
     )
-    # While it still rises, the mean over an epoch lags behind what is judged at its end.
-    if not judged or not before or not end or fmean(end) - fmean(before) > BEYOND / 2:
+    if not judged or not before or not end:
         return
     train, better, samples = fmean(end), judged[-1], len(end) * data.batch
+    # The mean over an epoch lags behind what is judged at its end, about as much as it rises from one to the next.
+    lag = max(0.0, train - fmean(before))
     share = (train * samples + better * val.rows) / (samples + val.rows)
     error = math.sqrt(share * (1 - share) * (1 / samples + 1 / val.rows))
-    if better - train > max(BEYOND, SIGMAS * error):
+    if better - train - lag > max(BEYOND, SIGMAS * error):
         yield (
             f"Validation is better than training by more than noise (accuracy {better:.3f} and {train:.3f}, on samples "
             "shown alike): look for a leak, for wrong labels in training, or for a validation split that is easier."
@@ -198,9 +206,9 @@ def _features(scores: Mapping[str, float]) -> Iterator[str]:
         if rank is not None and not rank >= NARROW:
             yield (
                 f"Features collapsed: on the {split} split their effective rank is {rank:.2f}, so to the network nearly "
-                "all pictures look the same."
+                "all samples look the same."
             )
         if dead is not None and dead > DEAD:
-            yield f"{100 * dead:.0f} % of the units are dead: they are 0 for every picture of the {split} split."
+            yield f"{100 * dead:.0f} % of the units are dead: they are 0 for every sample of the {split} split."
         if rank is not None or dead is not None:
             return

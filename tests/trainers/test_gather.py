@@ -80,8 +80,7 @@ def spent(task: Any, batch: Batch, total: int, world: int) -> Found:
 def losses(rank: int, world: int) -> Found:
     total = sum(CUTS[world])
     return {
-        name: spent(made(name), batch_of(share(rank, world), total), total, world)
-        for name in TASKS
+        name: spent(made(name), batch_of(share(rank, world), total), total, world) for name in TASKS
     }
 
 
