@@ -11,7 +11,7 @@ from datasets.card import card, examples
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
-from trainers import build, checkpoint, feed, resume, shown, summary
+from trainers import build, checkpoint, demands, feed, resume, shown, summary
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
 from trainers.recipe import Recipe
@@ -58,6 +58,7 @@ def foreknown(
     shape = build.shape(recipe, dataset.manifest)
     for index in range(len(recipe.phases)):
         feed.mixing(recipe, index, shape)
+        demands.check_data(recipe, index, dataset)
     described = describe(recipe, shape)
     shown.check(recipe, dataset.manifest, shape)
     weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"

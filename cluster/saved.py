@@ -18,7 +18,7 @@ from datasets import store
 from datasets.frames import Frame
 from datasets.pictures import decode
 from datasets.refusal import Refusal
-from trainers import build, checkpoint, evaluation, feed, shown
+from trainers import build, checkpoint, evaluation, feed, rooms, shown
 from trainers.build import Shape
 from trainers.describe import without_weights
 from trainers.devices import uses_bf16
@@ -93,9 +93,11 @@ class Saved:
         """A row for each picture: prediction, its probability, and every class's."""
         import pandas as pd
 
-        if not self.shape.classes or self.run.recipe.phases[-1].task.name != "classify":
+        task = self.run.recipe.phases[-1].task.name
+        predicts = rooms.door("tasks", task).constants.get("PREDICTS")
+        if not self.shape.classes or predicts != "classes":
             raise Refusal(
-                f"task '{self.run.recipe.phases[-1].task.name}' names no classes to predict",
+                f"task '{task}' names no classes to predict",
                 path=self.run.url,
                 remedy="predict with a run that classifies",
             )

@@ -21,7 +21,7 @@ from datasets import progress, store
 from datasets.order import Plan
 from datasets.packed import leaks
 from datasets.refusal import Refusal
-from trainers import checkpoint, feed, summary
+from trainers import checkpoint, feed, summary, symptoms
 from trainers.describe import preview
 from trainers.devices import uses_bf16
 from trainers.engine import fit
@@ -102,6 +102,8 @@ def train(
             f"global batch {recipe.data.batch}, {steps} steps -> {folder}",
         )
         _warn(folder, quiet)
+        for doubt in symptoms.unjudged(recipe, dataset):
+            _say(quiet, f"warning: {doubt}")
         opening.open_folder(folder, recipe, digest, files, says, parent)
         _drive(recipe, folder, place, plans, steps, quiet, lock)
         opening.draw_examples(folder, dataset)

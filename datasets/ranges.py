@@ -14,6 +14,7 @@ FirstWidth = Annotated[
 Rate = Annotated[
     float, Field(ge=0.0, le=1e6)
 ]  # lr, weight decay: float32 must hold what comes of them
+Power = Annotated[float, Field(gt=0.0, le=1.0)]  # of a probability
 Epsilon = Annotated[float, Field(gt=0.0, le=1.0)]
 Divisor = Annotated[float, Field(ge=1.0, le=1e12)]
 Factor = Annotated[int, Field(ge=2, le=100)]  # by which something is reduced again and again

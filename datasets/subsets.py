@@ -48,6 +48,15 @@ def chosen(
     return np.sort(whole[: max(1, round(fraction * len(labels)))])
 
 
+def counts(dataset: Dataset, split: str = "train") -> list[int]:
+    """Samples of each class in a split, by the labels that are learnt from; empty where there are none."""
+    labels = dataset.columns(split).get("label")
+    if labels is None or not dataset.manifest.classes:
+        return []
+    found: list[int] = np.bincount(labels, minlength=len(dataset.manifest.classes)).tolist()
+    return found
+
+
 def of_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     """The samples of some classes, in all splits; labels are numbered by the order of their names in `classes`."""
     manifest = dataset.manifest

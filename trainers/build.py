@@ -14,7 +14,7 @@ from datasets import order
 from datasets.batch import Batch, picture
 from datasets.refusal import Refusal
 from datasets.shards import Manifest
-from trainers import library, rooms
+from trainers import demands, library, rooms
 from trainers.inputs import Inputs
 from trainers.recipe import Recipe
 from trainers.task import Evaluator, Task
@@ -101,14 +101,24 @@ def model(recipe: Recipe, shape: Shape) -> nn.Module:
         )
 
 
-def task(recipe: Recipe, index: int, network: nn.Module) -> Task:
-    """The task of a phase around the network."""
+def task(
+    recipe: Recipe,
+    index: int,
+    network: nn.Module,
+    counts: Callable[[], Sequence[int]] = tuple,
+) -> Task:
+    """The task of a phase around the network; `counts` gives the samples of each class, to a task that asks for them."""
     part = recipe.phases[index].task
     _check_fit(recipe, index)
+    demands.check_order(recipe, index)
     torch.manual_seed(order.key(recipe.seed, "task", index) >> 1)
     with on_part(f"phases.{index}.task"):
         try:
-            built: Task = rooms.door("tasks", part.name).build({"model": network}, part.arguments)
+            door = rooms.door("tasks", part.name)
+            known: dict[str, object] = {"model": network}
+            if "counts" in door.positional:
+                known["counts"] = counts()
+            built: Task = door.build(known, part.arguments)
         except AttributeError as error:
             raise Refusal(
                 f"task '{part.name}' does not fit model '{recipe.model.name}': {error}",

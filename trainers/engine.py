@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 
-from datasets import order, store
+from datasets import order, store, subsets
 from datasets.batch import Batch
 from datasets.refusal import Refusal
 from datasets.stream import TrainStream
@@ -33,6 +33,7 @@ from trainers import (
     saving,
     shown,
     summary,
+    symptoms,
 )
 from trainers.accumulation import Fitting
 from trainers.average import Average
@@ -188,6 +189,7 @@ class Training:
             self.model,
             plan=self.plans[index],
             mixing=feed.mixing(self.recipe, index, self.shape),
+            counts=partial(subsets.counts, self.dataset),
             device=self.device,
             bf16=self.bf16,
         )
@@ -424,6 +426,8 @@ class Training:
         rows = self.fitting.rows
         noted = final.notes(self.evaluation, self.model, at_once=rows, finished=finished, best=best)
         noted += nonfinite.notes(folder)
+        if finished:
+            noted += self._symptoms(scores)
         notes = [*known.get("notes", []), *noted]
         summary.happened(folder, status, step=self.step, workers=self.session.world)
         summary.amend(
@@ -443,6 +447,13 @@ class Training:
             nonfinite=len(nonfinite.steps(folder)) or None,
             notes=[*dict.fromkeys(notes)],
         )
+
+    def _symptoms(self, scores: Mapping[str, float]) -> list[str]:
+        """What the whole of the metrics says against the run."""
+        assert self.track
+        with self.track.metrics.open(encoding="utf-8") as lines:
+            rows = symptoms.read(lines)
+        return symptoms.found(self.recipe, self.model, self.dataset, rows, scores)
 
 
 def next_timed(batches: Any) -> tuple[Batch, float]:

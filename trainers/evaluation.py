@@ -14,8 +14,9 @@ from datasets.batch import Batch
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from datasets.stream import EvalStream
-from trainers import build, parallel, rooms, shown
+from trainers import build, parallel, probes, rooms, shown
 from trainers.build import Shape
+from trainers.probes import Predict
 from trainers.recipe import Recipe
 from trainers.task import Figure, Finding, Scalar, Table, Task
 
@@ -64,10 +65,10 @@ class Evaluation:
         parallel.share_buffers(task)
         task.eval()
         try:
-            for outputs, batch in self._predicted(stage, task, split):
+            needs = {key: self._needs(key) for key in keys}
+            for outputs, batch in self._predicted(stage, task, split, set().union(*needs.values())):
                 for key in list(chosen):
-                    needs = rooms.door("evals", self.recipe.evals[key].name).constants["NEEDS"]
-                    if set(needs) <= {*outputs, *batch.columns}:
+                    if needs[key] <= {*outputs, *batch.columns}:
                         chosen[key].update(outputs, batch)
                     else:  # a phase of another kind: pretraining has no logits to judge
                         del chosen[key]
@@ -79,8 +80,12 @@ class Evaluation:
         found = {key: list(evaluator.findings()) for key, evaluator in chosen.items()}
         return found, _gathered(rows) if predictions else {}
 
+    def _needs(self, key: str) -> set[str]:
+        """Which outputs and columns an evaluator looks at."""
+        return set(rooms.door("evals", self.recipe.evals[key].name).constants["NEEDS"])
+
     def _predicted(
-        self, stage: Stage, task: Task, split: str
+        self, stage: Stage, task: Task, split: str, wanted: set[str]
     ) -> Iterator[tuple[dict[str, Tensor], Batch]]:
         stream = EvalStream(
             self.dataset,
@@ -94,28 +99,28 @@ class Evaluation:
         if idle:
             # A rank without a share still meets the others in their collectives, with no rows of its own.
             stream = EvalStream(self.dataset, split, batch=1, view=self.view)
-        with torch.no_grad():
+        with torch.no_grad(), probes.listening(task, wanted) as predict:
             for batch in stream:
                 ready = self.ready(batch)
                 with stage.autocast():
-                    outputs = _outputs(task, ready)
+                    outputs = _outputs(predict, ready)
                 if idle:
                     yield {name: o[:0] for name, o in outputs.items()}, _without_rows(ready)
                     return
                 yield outputs, ready
 
 
-def _outputs(task: Task, batch: Batch) -> dict[str, Tensor]:
-    """What the task predicts, of half the rows at a time where they do not fit into memory together."""
+def _outputs(predict: Predict, batch: Batch) -> dict[str, Tensor]:
+    """What a task predicts, of half the rows at a time where they do not fit into memory together."""
     try:
-        return task.predict(batch)
+        return predict(batch)
     except torch.OutOfMemoryError as error:
         if len(batch) == 1:
             raise Refusal(
                 "a single row does not fit into memory", path="data", remedy="use a smaller model"
             ) from error
     # Beyond the except block: what it holds of the failed attempt is free again.
-    halves = [_outputs(task, half) for half in batch.chunks(2)]
+    halves = [_outputs(predict, half) for half in batch.chunks(2)]
     return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
 
 

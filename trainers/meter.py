@@ -84,7 +84,10 @@ class Meter:
         names = sorted({name for done in self._steps for name in done.logs})
         sums = torch.zeros(len(self._steps), len(names) + 1, dtype=torch.float64)
         if self._steps:
-            values = torch.stack([done.logs[name] for done in self._steps for name in names])
+            # Some things are known of some steps alone: the same ones on every rank.
+            none = torch.zeros_like(next(iter(self._steps[0].logs.values())))
+            logged = [done.logs.get(name, none) for done in self._steps for name in names]
+            values = torch.stack(logged)
             weights = torch.tensor([[float(done.rows)] for done in self._steps])
             # A rank that only keeps step must not spoil the means of the others.
             local = values.cpu().double().view(len(self._steps), len(names))
@@ -100,7 +103,8 @@ class Meter:
         self.fetched = {name: self._before.get(name, 0) + int(n) for name, n in fetched}
         rows = []
         for done, line in zip(self._steps, sums.tolist(), strict=True):
-            means = {n: v / max(line[-1], 1.0) for n, v in zip(names, line, strict=False)}
+            found = zip(names, line, strict=False)
+            means = {n: v / max(line[-1], 1.0) for n, v in found if n in done.logs}
             rows.append({**done.row(), **self.fetched, **means})
         self._steps = []
         return rows, Wishes(stop=bool(wishes[0]), save=bool(wishes[1]))

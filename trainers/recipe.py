@@ -153,6 +153,9 @@ class Keep(Frozen):
     metric: Score | None = None
     mode: Literal["max", "min"] = "max"
     patience: PositiveInt | None = Field(None, description="evaluations without a better score")
+    ceiling: float | None = Field(
+        None, description="the best score that can be believed: a better one is told as an alarm"
+    )
     every_steps: PositiveInt | None = None
     every_seconds: PositiveFloat | None = 60.0
     last: PositiveInt = Field(1, description="newest checkpoints that stay")
@@ -325,7 +328,7 @@ class Recipe(Frozen):
         tree = self.plain()
         for key in ("name", "rows", "scale", "evals", "log", "search"):
             del tree[key]
-        for key in ("every_steps", "every_seconds", "last", "best"):
+        for key in ("ceiling", "every_steps", "every_seconds", "last", "best"):
             del tree["keep"][key]
         for key in (
             "source",
@@ -364,6 +367,13 @@ class Recipe(Frozen):
                     "patience needs a metric to watch",
                     path="keep.patience",
                     value=self.keep.patience,
+                    remedy="set keep.metric",
+                )
+            if self.keep.ceiling is not None:
+                raise Refusal(
+                    "a ceiling needs a metric that it is one of",
+                    path="keep.ceiling",
+                    value=self.keep.ceiling,
                     remedy="set keep.metric",
                 )
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import partial
 
@@ -23,6 +23,7 @@ from trainers.recipe import Phase, Recipe
 from trainers.schedules import Progress
 from trainers.task import Step, Task
 
+MEASURED = 20  # steps between looks at the gradient's norm, where nothing else needs it
 # What a step leaves behind for the log: name -> mean over this rank's samples, still on the device.
 Logs = dict[str, Tensor]
 
@@ -40,12 +41,13 @@ class Stage:
         device: torch.device,
         bf16: bool,
         mixing: Mixing | None = None,
+        counts: Callable[[], Sequence[int]] = tuple,
     ) -> None:
         self.index, self.plan, self.device, self.mixing = index, plan, device, mixing
         self.phase: Phase = recipe.phases[index]
         self.steps_per_epoch, self.steps = length(self.phase, plan)
         self.micro = MicroBatches(plan, recipe.scale.micro_batch)
-        self.task: Task = build.task(recipe, index, network).to(device)
+        self.task: Task = build.task(recipe, index, network, counts).to(device)
         freeze(network, self.phase.train, f"phases.{index}.train")
         if recipe.scale.sync_bn and parallel.world_size() > 1:
             parallel.SyncBatchNorm.convert(self.task)
@@ -84,6 +86,7 @@ class Stage:
         self._skips = self.phase.nonfinite == "skip"
         self._buffers = [b for b in self.task.buffers() if self._skips or self.micro.auto]
         self._before = [buffer.clone() for buffer in self._buffers]
+        self._measures = False
         # What each sample of the last step came to; only a ledger asks for it.
         self.keeps_samples = recipe.data.ledger
         self.repeats = recipe.phase_data(index).train.repeat or 1
@@ -118,6 +121,7 @@ class Stage:
         `step` counts within the phase, `scores` are the phase's evaluations so far (more is better).
         """
         self._set_lr(step, scores)
+        self._measures = step % MEASURED == 0
         self.samples = {}
         if self._buffers:
             torch._foreach_copy_(self._before, self._buffers)
@@ -226,6 +230,8 @@ class Stage:
                 logs[f"{prefix}penalty"] = penalty
         if clip := self._clips[name]:
             logs[f"{prefix}gradient_norm"] = clip_grad_norm_(self._learning[name], clip)
+        elif self._measures:
+            logs[f"{prefix}gradient_norm"] = self._norm(name)
         if self._skips and not self._finite(name):
             self.undo()
             return logs
@@ -234,8 +240,10 @@ class Stage:
 
     def _finite(self, name: str) -> bool:
         """Whether all gradients are numbers: the same answer on every rank, whose gradients are summed already."""
-        gradients = [p.grad for p in self._learning[name] if p.grad is not None]
-        return bool(get_total_norm(gradients).isfinite())
+        return bool(self._norm(name).isfinite())
+
+    def _norm(self, name: str) -> Tensor:
+        return get_total_norm([p.grad for p in self._learning[name] if p.grad is not None])
 
     def _set_lr(self, step: int, scores: tuple[float, ...]) -> None:
         scale = self.schedule(Progress(step, self.steps, self.steps_per_epoch, scores))

@@ -45,6 +45,8 @@ def train(
         if as_json:
             tell(True, scored(done), "")
         raise SystemExit(130)
+    for note in summary.get("notes", ()):
+        sys.stderr.write(f"note: {note}\n")
     tell(as_json, scored(done), f"{_best_line(summary)}{page}")
 
 

@@ -37,7 +37,7 @@ def fed(
     evaluator: Evaluator, outputs: dict[str, Tensor], columns: dict[str, Tensor], cuts: list[int]
 ) -> list[Finding]:
     """Findings after the samples came in batches of these sizes."""
-    rows = len(next(iter(columns.values())))
+    rows = len(next(iter(outputs.values())))
     assert sum(cuts) == rows
     for start, stop in zip(np.cumsum([0, *cuts]), np.cumsum(cuts), strict=False):
         batch = Batch(
@@ -67,6 +67,12 @@ def sample_of(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return {"sample": torch.rand(20, 1, 8, 8, generator=generator)}, {
             "image": torch.rand(20, 1, 8, 8, generator=generator)
         }
+    if name == "embedding":
+        columns = {"label": torch.arange(20) % 3}
+        return {"embedding": torch.randn(20, 6, generator=generator)}, columns
+    if name == "health":
+        active = torch.rand(20, 9, generator=generator) > 0.9
+        return {"embedding": torch.randn(20, 6, generator=generator), "active": active}, {}
     raise AssertionError(f"a new evaluator '{name}' needs samples here")
 
 

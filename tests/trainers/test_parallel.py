@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from torch import Tensor, nn
 
 from cluster.session import Local
@@ -20,6 +16,7 @@ from datasets.batch import Batch
 from datasets.fetching.ranges import Stats
 from datasets.order import Plan
 from datasets.refusal import Refusal
+from tests.trainers.ranks import CUTS, Found, Scenario, drawn, met, share, told
 from trainers import build, parallel, rooms
 from trainers.accumulation import Fitting
 from trainers.activations import checkpoint_blocks
@@ -29,22 +26,6 @@ from trainers.parallel import SyncBatchNorm
 from trainers.recipe import Recipe
 from trainers.stage import Stage, scaled
 from trainers.task import Scalar, Step, Task
-
-Found = dict[str, Any]
-Scenario = Callable[[int, int], Found]
-MOST_SECONDS = 120
-# (rows of each rank): uneven, and as eleven lanes of three ranks share 32 rows
-CUTS = {2: (5, 3), 3: (11, 11, 10)}
-
-
-def drawn(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def share(rank: int, world: int) -> slice:
-    start = sum(CUTS[world][:rank])
-    return slice(start, start + CUTS[world][rank])
-
 
 # --- what each rank does; everything it returns is compared with one process below
 
@@ -279,44 +260,15 @@ SCENARIOS: dict[str, Scenario] = {
 }
 
 
-def rank_of_many(rank: int, folder: str) -> None:
-    """A spawned process: every scenario among two, then among three, saved for the test's own process."""
-    torch.set_num_threads(1)
-    for world in CUTS:
-        if rank >= world:
-            continue
-        meet = f"file://{folder}/meet-{world}"
-        dist.init_process_group("gloo", init_method=meet, rank=rank, world_size=world)
-        found = {name: scenario(rank, world) for name, scenario in SCENARIOS.items()}
-        torch.save(found, f"{folder}/{world}-{rank}.pt")
-        dist.barrier()
-        dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What each process found. They are started once, for they pay for torch; none is left running."""
-    folder = tmp_path_factory.mktemp("ranks")
-    context = multiprocessing.spawn(rank_of_many, args=(str(folder),), nprocs=max(CUTS), join=False)
-    assert context is not None
-    try:
-        until = time.monotonic() + MOST_SECONDS
-        while not context.join(timeout=1):  # raises with a rank's traceback when one fails
-            assert time.monotonic() < until, "the ranks hang"
-    finally:
-        for process in context.processes:
-            if process.is_alive():
-                process.kill()
-            process.join()
-    return folder
+    """What each process found."""
+    return met(tmp_path_factory.mktemp("ranks"), SCENARIOS)
 
 
 @pytest.fixture(params=CUTS)
 def ranks(request: pytest.FixtureRequest, folder: Path) -> list[Found]:
-    return [
-        torch.load(folder / f"{request.param}-{r}.pt", weights_only=False)
-        for r in range(request.param)
-    ]
+    return told(folder, request.param)
 
 
 def each(ranks: list[Found], scenario: str) -> list[Found]:

@@ -44,13 +44,16 @@ def gan() -> tuple[nn.Module, dict[str, Tensor]]:
     return network, {"image": pictures}
 
 
-FEW = {"classify": classify, "regress": regress, "gan": gan, "squared_error": classify}
+CLASSIFIERS = [n for n in TASKS if rooms.door("tasks", n).constants.get("PREDICTS") == "classes"]
+OVER_PAIRS = [n for n in TASKS if rooms.door("tasks", n).constants.get("PAIRS")]
+FEW = {"regress": regress, "gan": gan} | dict.fromkeys([*CLASSIFIERS, *OVER_PAIRS], classify)
 
 
 def made(name: str, **arguments: Any) -> tuple[Task, Batch]:
     torch.manual_seed(0)
     network, columns = FEW[name]()
-    task: Task = rooms.door("tasks", name).build({"model": network}, arguments)
+    context = {"model": network, "counts": [2] * 4}
+    task: Task = rooms.door("tasks", name).build(context, arguments)
     return task, Batch({**columns, "id": torch.arange(ROWS)}, key=7)
 
 

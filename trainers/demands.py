@@ -1,0 +1,82 @@
+"""What a task demands of the order of samples and of the classes: refused before anything is paid for."""
+
+from __future__ import annotations
+
+from datasets import subsets
+from datasets.refusal import Refusal
+from datasets.shards import Dataset
+from trainers import rooms
+from trainers.recipe import Recipe
+
+# `PAIRS` in a task's file says by which column samples belong together: each batch must hold several of each kind.
+
+
+def check_order(recipe: Recipe, index: int) -> None:
+    """Refuse batches that leave samples of a task over pairs without a partner. Needs the recipe alone."""
+    task, data = recipe.phases[index].task.name, recipe.phase_data(index)
+    if rooms.door("tasks", task).constants.get("PAIRS") != "label":
+        return
+    path = f"phases.{index}.data.order"
+    if data.mixture:
+        raise Refusal(
+            f"task '{task}' needs several samples of a class in every batch, a mixture does not promise them",
+            path="data.mixture",
+            remedy="pack the sets as one, and use data.source or data.url",
+        )
+    name = data.order.name if data.order else "shuffle"
+    if name != "pxk":
+        raise Refusal(
+            f"task '{task}' needs several samples of a class in every batch, order '{name}' does not promise them",
+            path=path,
+            value=name,
+            remedy=f'set "{path}={{pxk: {{samples: 4}}}}"',
+        )
+    if samples_of(recipe, index) < 2:
+        raise Refusal(
+            f"task '{task}' needs pairs, and one sample of a class is none",
+            path=f"{path}.samples",
+            value=1,
+            remedy="use 2 or more",
+        )
+    if samples_of(recipe, index) >= data.batch:
+        raise Refusal(
+            f"task '{task}' needs two classes in every batch, and {samples_of(recipe, index)} samples of one fill it",
+            path=f"{path}.samples",
+            value=samples_of(recipe, index),
+            remedy=f"use {max(2, data.batch // 2)} or fewer, or a larger data.batch",
+        )
+
+
+def samples_of(recipe: Recipe, index: int) -> int:
+    """K of a phase's P x K."""
+    order = recipe.phase_data(index).order
+    assert order is not None
+    field = rooms.door("orders", "pxk").schema.model_fields["samples"]
+    return int(order.arguments.get("samples", field.default))
+
+
+def check_data(recipe: Recipe, index: int, dataset: Dataset) -> None:
+    """Refuse classes that are too small for the task of a phase, by name."""
+    door = rooms.door("tasks", recipe.phases[index].task.name)
+    pairs, by_frequency = door.constants.get("PAIRS") == "label", "counts" in door.positional
+    if not (pairs or by_frequency):
+        return
+    counts, classes = subsets.counts(dataset), dataset.manifest.classes
+    # A class of which there is nothing is never drawn.
+    sizes = {name: n for name, n in zip(classes, counts, strict=True) if n or by_frequency}
+    name, size = min(sizes.items(), key=lambda pair: pair[1])
+    others = "leave the class out with data.subset.classes"
+    if by_frequency and not size:
+        raise Refusal(
+            f"class '{name}' has no sample to learn from, and task '{door.name}' goes by how many each has",
+            path="data",
+            value=name,
+            remedy=f"{others}, or choose another task",
+        )
+    if pairs and size < (samples := samples_of(recipe, index)):
+        raise Refusal(
+            f"class '{name}' has {size} sample{'s' * (size != 1)} to learn from, and every batch needs {samples} of a class",
+            path=f"phases.{index}.data.order.samples",
+            value=samples,
+            remedy=f"use {size}, or {others}" if size > 1 else others,
+        )
