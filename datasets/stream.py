@@ -175,6 +175,10 @@ def check_lanes(dataset: Dataset, split: str, sampler: Sampler) -> None:
         )
 
 
+# The root of what a frame draws when pictures are judged.
+JUDGED = order.key("evaluation", "frame")
+
+
 class EvalStream:
     """Each row of a split exactly once over all ranks: rank r reads its contiguous share.
 
@@ -211,13 +215,10 @@ class EvalStream:
         return self._gatherer.batches(self._orders())
 
     def _orders(self) -> Iterator[Order]:
-        keys, frame = (
-            _keys(order.key("evaluation"), self.num_transforms),
-            order.key("evaluation", "frame"),
-        )
+        keys = _keys(order.key("evaluation"), self.num_transforms)
         for start in range(self.share.start, self.share.stop, self.batch):
             rows = self.rows[start : min(start + self.batch, self.share.stop)]
-            yield Order(rows, keys, frame, order.key("evaluation", start))
+            yield Order(rows, keys, JUDGED, order.key("evaluation", start))
 
 
 def _with_guest(batch: Batch) -> Batch:

@@ -42,8 +42,10 @@ class Layer:
         return places_BNC.transpose(1, 2).unflatten(2, (self.side, self.side))
 
 
-def mapped(network: nn.Module, example: Tensor) -> list[Layer]:
+def mapped(network: nn.Module, example: Tensor, logits: nn.Module | None = None) -> list[Layer]:
     """All layers with a map, in the order in which they are run; `example` is (B, C, S, S) with B > 1.
+
+    `logits` is what is run where the network is but a part of it.
 
     Of layers that give the same tensor (a stage, and its last block) the outermost is named. A layer that is run more
     than once has no map of its own.
@@ -54,7 +56,11 @@ def mapped(network: nn.Module, example: Tensor) -> list[Layer]:
     def watch(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         def keep(_: nn.Module, __: object, output: object) -> None:
             calls[name] += 1
-            if isinstance(output, Tensor) and output.requires_grad and not isinstance(module, _NOTHING):
+            if (
+                isinstance(output, Tensor)
+                and output.requires_grad
+                and not isinstance(module, _NOTHING)
+            ):
                 output.retain_grad()
                 given.append((name, module, output))
 
@@ -64,12 +70,14 @@ def mapped(network: nn.Module, example: Tensor) -> list[Layer]:
     try:
         with torch.enable_grad():
             # Of the square: the gradient of a plain sum is nothing behind a norm.
-            network(example.clone().requires_grad_()).square().sum().backward()
+            (logits or network)(example.clone().requires_grad_()).square().sum().backward()
     finally:
         for handle in handles:
             handle.remove()
     once = [found for found in given if calls[found[0]] == 1]
-    outermost = {id(output): name for name, _, output in once}  # containers end after what they hold
+    outermost = {
+        id(output): name for name, _, output in once
+    }  # containers end after what they hold
     pooled = {id(output) for _, module, output in given if _kind(module).startswith(_POOLS)}
     found, side, grid = [], example.shape[-1], 0
     for name, module, output in once:
