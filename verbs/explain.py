@@ -1,4 +1,4 @@
-"""`explain`: why a run tells what it tells."""
+"""`explain`: what a run looks at, and where it goes wrong."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def explain(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Show why a run tells what it tells: heat maps, mistakes, confused pairs, features, what was hard. Opening the test split is counted."""
+    """Show what a run looks at and where it goes wrong: heat maps, mistakes, confused pairs, features, what was hard. Opening the test split is counted."""
     from search.explanation.explain import explain as explained
     from search.explanation.wanted import Wanted, names
 
@@ -58,7 +58,7 @@ def explain(
     )
     told = explained(opened, wanted)
     lines = [
-        f"{told['rows'] - told['wrong']:,} of {told['rows']:,} {on} pictures are told rightly",
+        f"{told['rows'] - told['wrong']:,} of {told['rows']:,} {on} pictures are classified correctly",
         *told["pairs"][:3],
     ]
     tell(as_json, told, "\n".join([*lines, told["report"]]))

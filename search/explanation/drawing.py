@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.figure import Figure
 
 from search import canvas
@@ -24,10 +26,9 @@ def scattered(said: Explained, plane: Plane) -> Figure:
             shape = SHAPES[place // len(COLOURS) % len(SHAPES)]
             ring = plane.train[said.train_labels[embedded.train] == label]
             full = plane.other[said.found.labels[embedded.other] == label]
-            axes.scatter(
-                *ring.T, s=14, marker=shape, facecolors="none", edgecolors=colour, linewidths=0.8
-            )
-            axes.scatter(*full.T, s=16, marker=shape, color=colour)
+            thin: Any = {"facecolors": "none", "edgecolors": colour, "linewidths": 0.8}
+            axes.scatter(ring[:, 0], ring[:, 1], s=14, marker=shape, **thin)
+            axes.scatter(full[:, 0], full[:, 1], s=16, marker=shape, color=colour)
             axes.scatter([], [], s=24, marker=shape, color=colour, label=said.classes[label][:24])
         axes.set_xticks([])
         axes.set_yticks([])

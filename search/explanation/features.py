@@ -36,9 +36,7 @@ def pca(train_ND: Floats, other_MD: Floats, seed: int) -> Plane:
     _, values, axes = np.linalg.svd(train_ND - middle, full_matrices=False)
     axes = axes[:2] * np.sign(axes[:2].sum(1, keepdims=True) + 1e-12)  # signs are not defined
     shares = np.square(values) / max(float(np.square(values).sum()), 1e-12)
-    note = (
-        f"The first two principal components of train hold {shares[:2].sum():.0%} of its variance."
-    )
+    note = f"The first two principal components of train hold {100 * shares[:2].sum():.0f} % of its variance."
     return Plane("pca", "PCA", (train_ND - middle) @ axes.T, (other_MD - middle) @ axes.T, note)
 
 

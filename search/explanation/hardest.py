@@ -13,7 +13,7 @@ from trainers import ledger as ledgers
 def told(run: Run) -> pd.DataFrame | None:
     """A row a sample of train, by `id`; None where the run kept no ledger, or its task tells nothing of samples.
 
-    `seen` times it was shown, `right` of them it was told rightly; `forgotten` times it was wrong after it had been
+    `seen` times it was shown, `right` of them it was classified correctly; `forgotten` times it was wrong after it had been
     right; `first` is when it was right first (1 is the first time, 0 never); `loss` is the mean over all times.
     """
     if not ledgers.parts(run.url):
@@ -65,6 +65,6 @@ def sentence(table: pd.DataFrame) -> str:
     rows = len(table)
     lost, never = int((table["forgotten"] > 0).sum()), int((table["right"] == 0).sum())
     return (
-        f"Of {rows:,} training pictures {lost:,} ({lost / rows:.0%}) were forgotten at least once, "
-        f"{never:,} were never told rightly; each was shown {table['seen'].median():.0f} times."
+        f"Of {rows:,} training pictures {lost:,} ({100 * lost / rows:.0f} %) were forgotten at least once, "
+        f"{never:,} were never classified correctly; each was shown {table['seen'].median():.0f} times."
     )

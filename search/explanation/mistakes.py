@@ -38,7 +38,7 @@ class Pair:
 
 
 def _of(part: int, whole: int) -> str:
-    share = f" ({part / whole:.0%})" if whole else ""
+    share = f" ({100 * part / whole:.0f} %)" if whole else ""
     return f"{part:,} of {whole:,} pictures{share}"
 
 
@@ -65,14 +65,14 @@ def pairs(counts: Rows, chosen: Sequence[int], most: int) -> list[Pair]:
 
 
 def wrong(found: Predicted, chosen: Sequence[int]) -> Rows:
-    """Rows of the chosen classes, or taken for them, that were told wrongly: the most confident first."""
+    """Rows of the chosen classes, or taken for them, that were classified wrongly: the most confident first."""
     concerned = np.isin(found.labels, chosen) | np.isin(found.classes, chosen)
     rows = np.flatnonzero((found.labels != found.classes) & concerned)
     return rows[np.argsort(-found.confidence[rows], kind="stable")]
 
 
 def right(found: Predicted, chosen: Sequence[int], most: int) -> Rows:
-    """As many of each chosen class, told rightly: the most and the least confident ones in turn."""
+    """As many of each chosen class, classified correctly: the most and the least confident ones in turn."""
     by_class = []
     for label in chosen:
         rows = np.flatnonzero((found.labels == label) & (found.classes == label))
@@ -92,7 +92,7 @@ def right(found: Predicted, chosen: Sequence[int], most: int) -> Rows:
 
 
 def most_mistaken(counts: Rows, most: int) -> list[int]:
-    """Classes by the share of their rows that is told wrongly, or of others' that is taken for them; in their order."""
+    """Classes by the share of their rows that is wrong, or of others' that is taken for them; in their order."""
     off = counts - np.diag(np.diag(counts))
     share = (off.sum(1) + off.sum(0)) / np.maximum(1, counts.sum(1))
     return sorted(np.argsort(-share, kind="stable")[:most].tolist())

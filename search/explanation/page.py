@@ -13,7 +13,7 @@ import pandas as pd
 from datasets.page import Tile, render
 from search import numbers
 from search.explanation import hardest, pictures
-from search.explanation.drawing import COLOURS, SHAPES
+from search.explanation.drawing import COLOURS
 from search.explanation.gather import Explained, Shown
 from search.sheets import WORST, Cell, Sheet
 
@@ -33,7 +33,6 @@ def html(said: Explained) -> str:
     filters: dict[str, Callable[..., Any]] = {
         "count": numbers.count,
         "percent": numbers.percent,
-        "share": lambda value: f"{value:.0%}",
     }
     return render(Path(__file__).parent.parent / "explain.html.j2", context(said), filters)
 
@@ -75,7 +74,7 @@ def _verdict(said: Explained, split: str) -> str:
     own = np.isin(said.found.labels, said.chosen)
     rows, right = int(own.sum()), int((own & (said.found.labels == said.found.classes)).sum())
     of = "" if len(said.chosen) == len(said.classes) else " of the chosen classes"
-    told = f"{numbers.count(right)} of {numbers.count(rows)} {split} pictures{of} are told rightly."
+    told = f"{numbers.count(right)} of {numbers.count(rows)} {split} pictures{of} are classified correctly."
     if not said.pairs:
         return f"{told} No two classes are taken for each other."
     return f"{told} Most confused: {said.pairs[0].words(said.classes)}."
@@ -132,9 +131,9 @@ def _card(said: Explained, each: Shown) -> Card:
     shown = [(pictures.url(each.picture), "seen")]
     shown.append((pictures.url(each.told_map), f"for {told}"))
     if each.true_map is None:
-        return Card(true, f"{each.confidence:.0%} · id {each.id}", shown)
+        return Card(true, f"{numbers.percent(each.confidence)} · id {each.id}", shown)
     shown.append((pictures.url(each.true_map), f"for {true}"))
-    more = f"{each.confidence:.0%} against {each.true_probability:.1%} · id {each.id}"
+    more = f"{numbers.percent(each.confidence)} against {numbers.percent(each.true_probability)} · id {each.id}"
     return Card(f"{true}, taken for {told}", more, shown)
 
 
@@ -282,6 +281,5 @@ def _data(said: Explained) -> dict[str, Any]:
         "planes": planes,
         "which": which,
         "labels": labels,
-        "colours": list(COLOURS),
-        "shapes": len(SHAPES),
+        "colours": len(COLOURS),
     }

@@ -78,7 +78,8 @@ def _within(points: Floats, boxes: Floats, side: int) -> NDArray[np.bool_]:
     """Whether points (N, K, 2) lie in the boxes (N, 4), or beside them by no more than the tolerance."""
     near = boxes[:, None, :2] - TOLERANCE * side
     far = boxes[:, None, 2:] + TOLERANCE * side
-    found: NDArray[np.bool_] = ((points >= near) & (points <= far)).all(2)
+    within = (points >= near) & (points <= far)
+    found: NDArray[np.bool_] = within[..., 0] & within[..., 1]
     return found
 
 
@@ -88,7 +89,7 @@ def _parts(
     if places.parts is None:
         return (), ()
     visible = places.parts[..., 2] > 0
-    counted = counted & visible.any(1)
+    counted = np.where(visible.any(1), counted, False)
     own = _nearest(at[:, None], places.parts, visible)[:, 0]
     names = [name.removeprefix("left ").removeprefix("right ") for name in places.names]
     nearest = [names[part] if valid else "" for part, valid in zip(own, counted, strict=True)]

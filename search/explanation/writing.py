@@ -165,11 +165,11 @@ def _sheet(said: Explained, shown: list[Shown]) -> Any:
         tiles += [each.picture, each.told_map]
         titles += [
             f"{names[each.true]}\nid {each.id}",
-            f"for {names[each.told]}\n{each.confidence:.0%}",
+            f"for {names[each.told]}\n{100 * each.confidence:.0f} %",
         ]
         if each.true_map is not None:
             tiles.append(each.true_map)
-            titles.append(f"for {names[each.true]}\n{each.true_probability:.0%}")
+            titles.append(f"for {names[each.true]}\n{100 * each.true_probability:.0f} %")
     wide = 6
     return figures.sheet(
         tiles, [_cut(title) for title in titles], wide=wide, cell=(1.3, 1.6), fontsize=7

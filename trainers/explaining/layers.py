@@ -38,8 +38,8 @@ class Layer:
             return output
         if self.kind == "channels last":
             return output.permute(0, 3, 1, 2)
-        places_BNC = output[:, self.before :]
-        return places_BNC.transpose(1, 2).unflatten(2, (self.side, self.side))
+        places_BCN = output[:, self.before :].transpose(1, 2)
+        return places_BCN.reshape(*places_BCN.shape[:2], self.side, self.side)
 
 
 def mapped(network: nn.Module, example: Tensor, logits: nn.Module | None = None) -> list[Layer]:
