@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -126,20 +126,20 @@ class Subject:
 
     def pictures(self, split: str, rows: Rows) -> list[NDArray[np.uint8]]:
         """(H, W, C) uint8 each: what the model is shown, before it is made floats."""
-        return [own for batch in self.batches(split, rows) for own in batch["image"].cpu().numpy()]
+        return pixels(self.batches(split, rows))
 
     def maps(
-        self, split: str, rows: Rows, classes: Sequence[int], *, layer: Layer, method: str
+        self, batches: Sequence[Batch], classes: Sequence[int], *, layer: Layer, method: str
     ) -> NDArray[np.float32]:
         """(N, S, S) from 0 to 1: how much each place of a row's picture speaks for the class beside it."""
-        if not len(rows):
+        if not batches:
             return np.zeros((0, self.shape.size, self.shape.size), np.float32)
         logits = Logits(self.task)
         readied = build.readying(self.shape, self.device)
         found, start = [], 0
         maps = Maps(logits, self.network.get_submodule(layer.name), layer, method)
         try:
-            for batch in self.batches(split, rows):
+            for batch in batches:
                 own = classes[start : start + len(batch)]
                 found.append(maps(readied(batch)["image"], own))
                 start += len(batch)
@@ -201,3 +201,8 @@ class Subject:
         door = rooms.doors("sources").get(source)
         names = tuple(door.constants.get("PART_NAMES", ())) if door else ()
         return names if len(names) == count else tuple(f"part {n + 1}" for n in range(count))
+
+
+def pixels(batches: Iterable[Batch]) -> list[NDArray[np.uint8]]:
+    """The pictures of batches that are not made floats yet, (H, W, C) uint8 each."""
+    return [own for batch in batches for own in batch["image"].cpu().numpy()]

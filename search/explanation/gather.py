@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cluster.explain import Predicted, Subject
+from cluster.explain import Predicted, Subject, pixels
 from datasets import order
 from search.explanation import features, hardest, mistakes, pictures, pointing
 from search.explanation.features import Plane
@@ -153,14 +153,14 @@ def gathered(subject: Subject, wanted: Wanted, chosen: list[int]) -> Explained:
 def _shown(
     subject: Subject, wanted: Wanted, layer: Layer, found: Predicted, rows: Rows
 ) -> list[Shown]:
-    rows = np.asarray(rows, np.int64)
+    """Of rows that are all right, or all wrong."""
     told, true = found.classes[rows], found.labels[rows]
-    apart = np.flatnonzero(told != true)
-    ask = {"layer": layer, "method": wanted.method}
-    told_maps = subject.maps(wanted.on, rows, told.tolist(), **ask)  # type: ignore[arg-type]
-    true_maps = subject.maps(wanted.on, rows[apart], true[apart].tolist(), **ask)  # type: ignore[arg-type]
-    own = dict(zip(apart.tolist(), true_maps, strict=True))
-    seen = subject.pictures(wanted.on, rows)
+    batches = list(subject.batches(wanted.on, rows))
+    told_maps = subject.maps(batches, told.tolist(), layer=layer, method=wanted.method)
+    true_maps: NDArray[np.float32] | None = None
+    if (told != true).any():
+        true_maps = subject.maps(batches, true.tolist(), layer=layer, method=wanted.method)
+    seen = pixels(batches)
     return [
         Shown(
             row=row,
@@ -171,7 +171,7 @@ def _shown(
             true_probability=float(found.probabilities[row, true[place]]),
             picture=pictures.large(seen[place]),
             told_map=pictures.heated(seen[place], told_maps[place]),
-            true_map=pictures.heated(seen[place], own[place]) if place in own else None,
+            true_map=None if true_maps is None else pictures.heated(seen[place], true_maps[place]),
         )
         for place, row in enumerate(rows.tolist())
     ]
@@ -200,12 +200,14 @@ def _point(said: Explained) -> None:
     places = subject.places(wanted.on, rows)
     if places is None or not len(rows):
         return
-    ask = {"layer": said.layer, "method": wanted.method}
-    maps = subject.maps(wanted.on, rows, found.labels[rows].tolist(), **ask)  # type: ignore[arg-type]
+    batches = list(subject.batches(wanted.on, rows))
+    labels = found.labels[rows].tolist()
+    maps = subject.maps(batches, labels, layer=said.layer, method=wanted.method)
     said.pointed, said.pointed_rows = pointing.play(maps, places), rows
     missed = np.flatnonzero(said.pointed.seen & ~said.pointed.inside)[:MOST_MISSES]
-    for place, picture in zip(missed, subject.pictures(wanted.on, rows[missed]), strict=True):
-        drawn = pictures.heated(picture, maps[place])
+    seen = pixels(batches)
+    for place in missed:
+        drawn = pictures.heated(seen[place], maps[place])
         box, at, side = places.boxes[place], said.pointed.at[place], maps.shape[1]
         said.misses.append((int(rows[place]), pictures.marked(drawn, box / side, at / side)))
 

