@@ -179,6 +179,8 @@ def _parts(said: Explained) -> Sheet | None:
     whole = max(1, sum(part.hits for part in pointed.parts))
     rows = []
     for part in pointed.parts:
+        if not part.hits and not part.chance:
+            continue  # never visible, or always behind another
         share = part.hits / whole
         rows.append(
             [
