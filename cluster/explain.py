@@ -115,6 +115,12 @@ class Subject:
                 path=self.run.url,
                 remedy="explain a run that classifies",
             )
+        if not found["logits"].isfinite().all():
+            raise Refusal(
+                "what the model says is no number: it has diverged",
+                path=self.saved.url,
+                remedy="explain another checkpoint or run",
+            )
         probabilities = found["logits"].double().softmax(1).numpy()
         return Predicted(found["id"].numpy(), found["label"].numpy(), probabilities)
 

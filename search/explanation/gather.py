@@ -122,9 +122,8 @@ def gathered(subject: Subject, wanted: Wanted, chosen: list[int]) -> Explained:
     counts = mistakes.confusion(found, len(subject.shape.classes))
     wrong = mistakes.wrong(found, chosen)
     right = mistakes.right(found, chosen, wanted.images)
-    matrix = chosen
-    if len(matrix) > MOST_CLASSES:
-        matrix = mistakes.most_mistaken(counts, MOST_CLASSES)
+    pairs = mistakes.pairs(counts, chosen, MOST_PAIRS)
+    matrix = _matrix(counts, chosen, pairs)
     train = subject.dataset.columns("train")
     said = Explained(
         subject=subject,
@@ -133,7 +132,7 @@ def gathered(subject: Subject, wanted: Wanted, chosen: list[int]) -> Explained:
         chosen=chosen,
         found=found,
         counts=counts,
-        pairs=mistakes.pairs(counts, chosen, MOST_PAIRS),
+        pairs=pairs,
         wrong=_shown(subject, wanted, layer, found, wrong[: wanted.images]),
         num_wrong=len(wrong),
         right=_shown(subject, wanted, layer, found, right),
@@ -148,6 +147,17 @@ def gathered(subject: Subject, wanted: Wanted, chosen: list[int]) -> Explained:
     _embed(said)
     _hard(said)
     return said
+
+
+def _matrix(counts: Rows, chosen: list[int], pairs: list[Pair]) -> list[int]:
+    """The chosen classes and those that they are taken for; of many the most mistaken."""
+    if len(chosen) > MOST_CLASSES:
+        return mistakes.most_mistaken(counts, chosen, MOST_CLASSES)
+    found = dict.fromkeys(chosen)
+    for pair in pairs:
+        if len(found | {pair.one: None, pair.two: None}) <= MOST_CLASSES:
+            found |= {pair.one: None, pair.two: None}
+    return sorted(found)
 
 
 def _shown(
@@ -219,7 +229,7 @@ def _embed(said: Explained) -> None:
         return
     seed, classes = subject.recipe.seed, said.chosen
     if len(classes) > MOST_COLOURS and not wanted.classes:
-        classes = mistakes.most_mistaken(said.counts, MOST_COLOURS)
+        classes = mistakes.most_mistaken(said.counts, classes, MOST_COLOURS)
     train = features.chosen(said.train_labels, said.train_ids, classes, wanted.points, seed)
     other = np.zeros(0, np.int64)
     if wanted.on != "train":

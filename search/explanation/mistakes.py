@@ -92,8 +92,8 @@ def right(found: Predicted, chosen: Sequence[int], most: int) -> Rows:
     return np.array(ordered, np.int64)
 
 
-def most_mistaken(counts: Rows, most: int) -> list[int]:
-    """Classes by the share of their rows that is wrong, or of others' that is taken for them; in their order."""
+def most_mistaken(counts: Rows, among: Sequence[int], most: int) -> list[int]:
+    """Some of the classes, by the share of their rows that is wrong, or of others' that is taken for them; in their order."""
     off = counts - np.diag(np.diag(counts))
     share = (off.sum(1) + off.sum(0)) / np.maximum(1, counts.sum(1))
-    return sorted(np.argsort(-share, kind="stable")[:most].tolist())
+    return sorted(sorted(among, key=lambda label: (-share[label], label))[:most])

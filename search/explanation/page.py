@@ -54,7 +54,7 @@ def context(said: Explained) -> dict[str, Any]:
         "matrix": _matrix(said),
         "names": [classes[label] for label in said.matrix],
         "wordy": any(len(classes[label]) > 3 for label in said.matrix),
-        "left_out": len(said.chosen) - len(said.matrix),
+        "left_out": len(set(said.chosen) - set(said.matrix)),
         "pairs": [pair.words(classes) for pair in said.pairs],
         "pointed": said.pointed,
         "parts": _parts(said),

@@ -50,6 +50,25 @@ def mapped(network: nn.Module, example: Tensor, logits: nn.Module | None = None)
     Of layers that give the same tensor (a stage, and its last block) the outermost is named. A layer that is run more
     than once has no map of its own.
     """
+    once = _given(network, example, logits or network)
+    # Containers end after what they hold.
+    outermost = {id(output): name for name, _, output in once}
+    pooled = {id(output) for _, module, output in once if _kind(module).startswith(_POOLS)}
+    found, side, grid = [], example.shape[-1], 0
+    for name, module, output in once:
+        layer = _layer(name, module, output, example, side, grid)
+        if layer:
+            if layer.kind != "tokens":
+                side = grid = layer.side
+            if outermost[id(output)] == name:
+                found.append(replace(layer, default=layer.default and id(output) not in pooled))
+    return found
+
+
+def _given(
+    network: nn.Module, example: Tensor, logits: nn.Module
+) -> list[tuple[str, nn.Module, Tensor]]:
+    """What each module of the network gives that is run once, with its gradient, in order."""
     calls: Counter[str] = Counter()
     given: list[tuple[str, nn.Module, Tensor]] = []
 
@@ -70,24 +89,11 @@ def mapped(network: nn.Module, example: Tensor, logits: nn.Module | None = None)
     try:
         with torch.enable_grad():
             # Of the square: the gradient of a plain sum is nothing behind a norm.
-            (logits or network)(example.clone().requires_grad_()).square().sum().backward()
+            logits(example.clone().requires_grad_()).square().sum().backward()
     finally:
         for handle in handles:
             handle.remove()
-    once = [found for found in given if calls[found[0]] == 1]
-    outermost = {
-        id(output): name for name, _, output in once
-    }  # containers end after what they hold
-    pooled = {id(output) for _, module, output in given if _kind(module).startswith(_POOLS)}
-    found, side, grid = [], example.shape[-1], 0
-    for name, module, output in once:
-        layer = _layer(name, module, output, example, side, grid)
-        if layer:
-            if layer.kind != "tokens":
-                side = grid = layer.side
-            if outermost[id(output)] == name:
-                found.append(replace(layer, default=layer.default and id(output) not in pooled))
-    return found
+    return [found for found in given if calls[found[0]] == 1]
 
 
 def chosen(layers: Sequence[Layer], network: nn.Module, name: str | None) -> Layer:

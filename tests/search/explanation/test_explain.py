@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from cluster.explain import Subject
 from cluster.run import Run, run
+from datasets.refusal import Refusal
 from search.explanation.explain import explain
 from search.explanation.wanted import Wanted, names
 from tests.commands import cli
+from trainers import checkpoint
 from trainers.recipe import Recipe
 
 
@@ -114,6 +119,37 @@ def test_the_folder_is_of_one_explanation(of_digits: Run, tmp_path: Path) -> Non
         "shown.csv",
         "hardest.csv",
     }
+
+
+def test_a_single_class_is_shown_beside_those_it_is_taken_for(
+    of_digits: Run, tmp_path: Path
+) -> None:
+    counts = (
+        pd.read_csv(Path(of_digits.url) / "tables" / "val_confusion.csv").iloc[:, 1:].to_numpy()
+    )
+    off = counts - np.diag(np.diag(counts))
+    worst = int((off.sum(0) + off.sum(1)).argmax())
+    explain(
+        of_digits,
+        Wanted(classes=(str(worst),), images=1, embed=("tsne",), points=8, out=str(tmp_path)),
+    )
+    cells = data((tmp_path / "report.html").read_text())["cells"]
+    assert len(cells) > 1 and len(pd.read_csv(tmp_path / "points.csv")) == 16
+
+
+def test_a_network_that_diverged_is_refused(of_digits: Run, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(of_digits.url, tmp_path / "run"))
+    for folder in (copy / "checkpoints").glob("step-*"):
+        weights, marker = folder / "model.safetensors", folder / "complete.json"
+        nothing = {name: each * float("nan") for name, each in load_file(weights).items()}
+        save_file(
+            {name: nothing[name].to(each.dtype) for name, each in load_file(weights).items()},
+            weights,
+        )
+        sums = {**json.loads(marker.read_text()), weights.name: checkpoint.checksum(weights)}
+        marker.write_text(json.dumps(sums))
+    with pytest.raises(Refusal, match="diverged"):
+        Subject(Run.open(str(copy))).predicted("val")
 
 
 def test_what_is_shown_is_the_same_again(of_digits: Run, tmp_path: Path) -> None:

@@ -56,4 +56,6 @@ def test_right_ones_are_of_all_chosen_classes(found: Predicted) -> None:
 
 
 def test_the_most_mistaken_classes(found: Predicted) -> None:
-    assert mistakes.most_mistaken(mistakes.confusion(found, 4), 2) == [2, 3]
+    counts = mistakes.confusion(found, 4)
+    assert mistakes.most_mistaken(counts, range(4), 2) == [2, 3]
+    assert mistakes.most_mistaken(counts, [0, 1, 2], 1) == [2]
