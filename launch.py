@@ -26,7 +26,7 @@ except ModuleNotFoundError as error:
 
 # In the order of `--help`.
 VERBS = (
-    *("pack", "data", "train", "search", "study", "submit", "evaluate", "predict"),
+    *("pack", "data", "train", "search", "study", "submit", "evaluate", "predict", "explain"),
     *("describe", "results", "report", "list", "doctor"),
 )
 for name in VERBS:

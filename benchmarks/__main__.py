@@ -12,7 +12,7 @@ from typing import Any
 NAMES = (
     *("step", "ledger", "ddp", "first_step", "first_batch", "plan", "demo"),
     *("checkpoints", "recovery", "ddp_options"),
-    *("search_cost", "search_quality", "search_growth", "study_cost"),
+    *("search_cost", "search_quality", "search_growth", "study_cost", "explain"),
 )
 
 

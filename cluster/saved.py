@@ -18,6 +18,7 @@ from datasets import store
 from datasets.frames import Frame
 from datasets.pictures import decode
 from datasets.refusal import Refusal
+from datasets.shards import Dataset
 from trainers import build, checkpoint, evaluation, feed, rooms, shown
 from trainers.build import Shape
 from trainers.describe import without_weights
@@ -116,11 +117,9 @@ class Saved:
             for number, (image, row) in enumerate(zip(images, rows, strict=True))
         )
 
-    def evaluate(self, split: str) -> tuple[dict[str, list[Finding]], evaluation.Predictions]:
-        """Findings of the recipe's evaluators on a split, and its predictions."""
-        recipe = self.run.recipe
-        dataset = feed.dataset(recipe.data)
-        dataset.manifest.split(split)
+    def data(self) -> Dataset:
+        """The data set of the run, opened. Raises Refusal where it is another one now."""
+        dataset = feed.dataset(self.run.recipe.data)
         known = self.run.json("data.json").get("digest")
         if known and known != dataset.manifest.digest:
             raise Refusal(
@@ -129,6 +128,12 @@ class Saved:
                 value=dataset.manifest.digest[:12],
                 remedy=f"restore the one with digest {known[:12]}",
             )
+        return dataset
+
+    def evaluate(self, split: str) -> tuple[dict[str, list[Finding]], evaluation.Predictions]:
+        """Findings of the recipe's evaluators on a split, and its predictions."""
+        recipe, dataset = self.run.recipe, self.data()
+        dataset.manifest.split(split)
         device = choose_device(recipe.scale)
         network = self.model().to(device)
         index = len(recipe.phases) - 1

@@ -176,11 +176,15 @@ def check_lanes(dataset: Dataset, split: str, sampler: Sampler) -> None:
         )
 
 
+# The root of what a frame draws when pictures are judged.
+JUDGED = order.key("evaluation", "frame")
+
+
 class EvalStream:
     """Each row of a split exactly once over all ranks: rank r reads its contiguous share.
 
     `batch` is the rows of this rank's batches, the last of which may be smaller; a rank whose share
-    is empty has none.
+    is empty has none. With `rows` these alone are read, in this order.
     """
 
     def __init__(
@@ -192,13 +196,16 @@ class EvalStream:
         rank: int = 0,
         world: int = 1,
         view: View = AS_STORED,
+        rows: NDArray[np.int64] | None = None,
     ) -> None:
         if batch < 1:
             raise Refusal(
                 f"{batch} is not a batch", path="data.batch", value=batch, remedy="use 1 or more"
             )
         self.batch, self.num_transforms = batch, len(view.transforms)
-        self.share = order.share(dataset.manifest.split(split).rows, rank, world)
+        whole = dataset.manifest.split(split).rows
+        self.rows = np.arange(whole, dtype=np.int64) if rows is None else rows
+        self.share = order.share(len(self.rows), rank, world)
         self._gatherer = view.gatherer(dataset, split)
 
     def __len__(self) -> int:
@@ -209,13 +216,10 @@ class EvalStream:
         return self._gatherer.batches(self._orders())
 
     def _orders(self) -> Iterator[Order]:
-        keys, frame = (
-            _keys(order.key("evaluation"), self.num_transforms),
-            order.key("evaluation", "frame"),
-        )
+        keys = _keys(order.key("evaluation"), self.num_transforms)
         for start in range(self.share.start, self.share.stop, self.batch):
-            rows = np.arange(start, min(start + self.batch, self.share.stop), dtype=np.int64)
-            yield Order(rows, keys, frame, order.key("evaluation", start))
+            rows = self.rows[start : min(start + self.batch, self.share.stop)]
+            yield Order(rows, keys, JUDGED, order.key("evaluation", start))
 
 
 def _with_guest(batch: Batch) -> Batch:

@@ -21,6 +21,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "pyyaml": "yaml",
     "pillow": "PIL",
+    "grad-cam": "pytorch_grad_cam",
 }
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 

@@ -16,7 +16,25 @@ ARCHIVE = Published(
     checksum="md5:97eceeb196236b17998738112f37df78",
     name="CUB_200_2011.tgz",
 )
-PARTS = 15
+# Of the column `parts`, in the order of parts/parts.txt.
+PART_NAMES = (
+    "back",
+    "beak",
+    "belly",
+    "breast",
+    "crown",
+    "forehead",
+    "left eye",
+    "left leg",
+    "left wing",
+    "nape",
+    "right eye",
+    "right leg",
+    "right wing",
+    "tail",
+    "throat",
+)
+PARTS = len(PART_NAMES)
 
 
 def build(*, path: str = "") -> Source:
