@@ -98,15 +98,15 @@ class Evaluation:
             for batch in stream:
                 ready = self.ready(batch)
                 with stage.autocast():
-                    outputs = _outputs(task, ready)
+                    outputs = outputs_of(task, ready)
                 if idle:
                     yield {name: o[:0] for name, o in outputs.items()}, _without_rows(ready)
                     return
                 yield outputs, ready
 
 
-def _outputs(task: Task, batch: Batch) -> dict[str, Tensor]:
-    """What the task predicts, of half the rows at a time where they do not fit into memory together."""
+def outputs_of(task: Task, batch: Batch) -> dict[str, Tensor]:
+    """What the task predicts: of half the rows at a time where they do not fit into memory together."""
     try:
         return task.predict(batch)
     except torch.OutOfMemoryError as error:
@@ -115,7 +115,7 @@ def _outputs(task: Task, batch: Batch) -> dict[str, Tensor]:
                 "a single row does not fit into memory", path="data", remedy="use a smaller model"
             ) from error
     # Beyond the except block: what it holds of the failed attempt is free again.
-    halves = [_outputs(task, half) for half in batch.chunks(2)]
+    halves = [outputs_of(task, half) for half in batch.chunks(2)]
     return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
 
 
