@@ -16,6 +16,7 @@ from datasets.shards import Dataset
 from datasets.stream import EvalStream
 from trainers import build, evaluation, shown, summary
 from trainers.build import Shape
+from trainers.inputs import Inputs
 from trainers.stage import Stage
 
 
@@ -77,7 +78,7 @@ class Judge:
         return outputs["logits"]
 
     @cached_property
-    def _inputs(self) -> build.Inputs:
+    def _inputs(self) -> Inputs:
         return build.inputs(self.shape, self.stage.device)
 
     def beside(self, saved: Saved) -> Judge:

@@ -49,7 +49,10 @@ def checked(name: str, changes: Iterable[str]) -> dict[str, Any]:
     try:
         return door.check(given)
     except ValidationError as error:
-        raise refusal(error, door.schema) from None
+        mistake = refusal(error, door.schema)
+        if "valid list" in mistake.error:
+            mistake.remedy = f"write {mistake.path}=[{mistake.value}]"
+        raise mistake from None
 
 
 def run(

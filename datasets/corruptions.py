@@ -134,11 +134,15 @@ def zoom_blur(x: Tensor, scene: Scene, *, severity: Severity = 3) -> Tensor:
 
 def snow(x: Tensor, scene: Scene, *, severity: Severity = 3) -> Tensor:
     """Flakes that fall in streaks, and a whitened picture."""
-    tiny = ((0.1, 0.2, 1, 0.6, 8, 3), (0.1, 0.2, 1, 0.5, 10, 4), (0.15, 0.3, 1.75, 0.55, 10, 4))
-    tiny = (*tiny, (0.25, 0.3, 2.25, 0.6, 12, 6), (0.3, 0.3, 1.25, 0.65, 14, 12))
-    large = ((0.1, 0.3, 3, 0.5, 10, 4), (0.2, 0.3, 2, 0.5, 12, 4), (0.55, 0.3, 4, 0.9, 12, 8))
-    large = (*large, (0.55, 0.3, 4.5, 0.85, 12, 8), (0.55, 0.3, 2.5, 0.85, 12, 12))
-    mean, deviation, zoom, least, radius, sigma = scene.level(severity, large, tiny, tiny)
+    small = (
+        *((0.1, 0.2, 1, 0.6, 8, 3), (0.1, 0.2, 1, 0.5, 10, 4), (0.15, 0.3, 1.75, 0.55, 10, 4)),
+        *((0.25, 0.3, 2.25, 0.6, 12, 6), (0.3, 0.3, 1.25, 0.65, 14, 12)),
+    )
+    large = (
+        *((0.1, 0.3, 3, 0.5, 10, 4), (0.2, 0.3, 2, 0.5, 12, 4), (0.55, 0.3, 4, 0.9, 12, 8)),
+        *((0.55, 0.3, 4.5, 0.85, 12, 8), (0.55, 0.3, 2.5, 0.85, 12, 12)),
+    )
+    mean, deviation, zoom, least, radius, sigma = scene.level(severity, large, small, small)
     kept = scene.level(
         severity,
         (0.8, 0.7, 0.7, 0.65, 0.55),
@@ -173,7 +177,8 @@ def frost(x: Tensor, scene: Scene, *, severity: Severity = 3) -> Tensor:
     fine = scene.enlarged(x)
     # The publishers shrink their photographs with the picture: to .3 for 64 pixels, to .2 for 32.
     crystal = scene.level(severity, [12.0] * 5, [3.6] * 5, [2.4] * 5) * scene.scale
-    layer = clouds.frost(scene.draws, *fine.shape[-2:], crystal)[:, None] / 255
+    height, width = fine.shape[-2:]
+    layer = clouds.frost(scene.draws, height, width, crystal)[:, None] / 255
     return scene.reduced((kept * fine + ice * layer).clamp(0, 1))
 
 
@@ -187,7 +192,8 @@ def fog(x: Tensor, scene: Scene, *, severity: Severity = 3) -> Tensor:
     )
     fine = scene.enlarged(x)
     most = x.amax((1, 2, 3), keepdim=True)
-    cloud = clouds.plasma(scene.draws, *fine.shape[-2:], decay)[:, None]
+    height, width = fine.shape[-2:]
+    cloud = clouds.plasma(scene.draws, height, width, decay)[:, None]
     return scene.reduced(((fine + thickness * cloud) * most / (most + thickness)).clamp(0, 1))
 
 

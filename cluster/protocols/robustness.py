@@ -52,7 +52,7 @@ def build(
     severities: list[Severity] = [1, 2, 3, 4, 5],
     occlusions: list[Share] = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8],
     attacks: list[Literal["fgsm", "pgd"]] = ["fgsm", "pgd"],
-    epsilons: list[Levels] = [1.0, 2.0, 4.0, 8.0],
+    epsilons: list[Levels] = [1.0, 2.0, 4.0, 8.0, 16.0],
     steps: PositiveInt = 20,
     restarts: PositiveInt = 1,
     attacked: PositiveInt = 1000,
@@ -149,7 +149,8 @@ def _attack(
     passed: Callable[[int], None],
 ) -> None:
     other = judges["reference"].slopes if "reference" in judges else None
-    for part in torch.nonzero(chosen).flatten().to(batch["id"].device).split(AT_ONCE):
+    places = torch.nonzero(chosen).flatten().to(batch["id"].device)
+    for part in torch.split(places, AT_ONCE):
         if len(part):
             pixels = batch["image"][part].permute(0, 3, 1, 2).float() / 255
             ids, label = batch["id"][part], batch["label"][part]

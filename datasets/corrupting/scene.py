@@ -72,6 +72,8 @@ def corrupted(images: Tensor, ids: Tensor, name: str, severity: int, *, seed: in
     x = images.permute(0, 3, 1, 2).float() / 255
     root = order.key("corruption", name, seed)
     scene = Scene(Draws(root, ids.to(images.device)), min(images.shape[1:3]))
-    out = getattr(corruptions, name)(x, scene, severity=severity)
+    out: Tensor = getattr(corruptions, name)(x, scene, severity=severity)
     # Halves go up: means of a few levels are often halves, and a sum's last bit must not decide.
-    return (out.clamp(0, 1) * 255 + 2**-10).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    return (
+        (out.clamp(0, 1) * 255 + 2**-10).round_().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+    )

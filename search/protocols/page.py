@@ -82,6 +82,7 @@ def html(found: Found, drawn: list[Shown]) -> str:
         "date": str(told.get("date", ""))[:10],
         "sentences": [str(each) for each in told.get("sentences", ())],
         "tiles": _tiles(found),
+        "plots": _plots(drawn),
         "pictures": _pictures(found, drawn),
         "tables": [
             (sheets.heading(name), sheets.plain(table))
@@ -122,15 +123,20 @@ def _drawn(found: Found) -> list[Shown]:
     return drawn
 
 
-def _pictures(found: Found, drawn: list[Shown]) -> list[Picture]:
+def _plots(drawn: list[Shown]) -> list[Picture]:
     from search import canvas
 
-    shown = [
+    return [
         Picture(each.caption, Markup(canvas.svg(each.figure)), True, _is_wide(each.figure))
         for each in drawn
     ]
+
+
+def _pictures(found: Found, drawn: list[Shown]) -> list[Picture]:
+    """Those that the protocol itself has left."""
     module, names = _module(found), {f"{each.name}.png" for each in drawn}
     captions: dict[str, str] = module.CAPTIONS if module else {}
+    shown = []
     for name in store.names(store.join(found.url, "figures")):
         if name not in names and name.endswith(".png"):
             stem = name.removesuffix(".png")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 CAPTIONS = {
-    "examples": "One picture under every corruption; from left to right severities 1 to 5",
+    "examples": "One picture under every corruption; from top to bottom by severity",
     "attacked": "What PGD adds (stretched to the whole range), and the labels before and after",
 }
 # The groups of the paper, each drawn in a colour.
@@ -119,8 +119,8 @@ def radar(means: pd.DataFrame) -> Figure:
     if "reference_accuracy" in means:
         lines["reference"] = means["reference_accuracy"]
     with style():
-        figure = Figure(figsize=(4.9, 4.6))
-        axes: Any = figure.add_axes((0.2, 0.14, 0.6, 0.68), projection="polar")
+        figure = Figure(figsize=(4.9, 5.2))
+        axes: Any = figure.add_axes((0.2, 0.15, 0.6, 0.7), projection="polar")
         axes.set_theta_offset(math.pi / 2)
         axes.set_theta_direction(-1)
         for (label, values), colour in zip(lines.items(), PALETTE, strict=False):
@@ -134,7 +134,7 @@ def radar(means: pd.DataFrame) -> Figure:
         for name, angle in zip(names, angles, strict=True):
             side = math.sin(angle)
             align = "center" if abs(side) < 0.1 else ("left" if side > 0 else "right")
-            axes.text(angle, 1.1, name, ha=align, va="center", fontsize=8, color=MUTED)
+            axes.text(angle, 1.1, name, ha=align, va="center", fontsize=8.5, color=MUTED)
         axes.spines["polar"].set_visible(False)
         if len(lines) > 1:
             figure.legend(loc="lower center", ncols=2, fontsize=8.5)

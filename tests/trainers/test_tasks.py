@@ -44,7 +44,18 @@ def gan() -> tuple[nn.Module, dict[str, Tensor]]:
     return network, {"image": pictures}
 
 
-FEW = {"classify": classify, "regress": regress, "gan": gan, "squared_error": classify}
+def adversarial() -> tuple[nn.Module, dict[str, Tensor]]:
+    network, columns = classify()
+    return network, {**columns, "image": columns["image"].sigmoid()}
+
+
+FEW = {
+    "adversarial": adversarial,
+    "classify": classify,
+    "regress": regress,
+    "gan": gan,
+    "squared_error": classify,
+}
 
 
 def made(name: str, **arguments: Any) -> tuple[Task, Batch]:

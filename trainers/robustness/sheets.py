@@ -20,15 +20,16 @@ CELL = 0.95  # inches
 
 
 def corruptions(image: Tensor, id: Tensor, shift: Shift) -> Figure:
-    """A row a corruption, a column a severity, of one picture (1, H, W, C) uint8."""
+    """A column a corruption, a row a severity, of one picture (1, H, W, C) uint8."""
     rows = {
-        name.replace("_", " "): [
+        f"{severity}": [
             corrupted(image, id, name, severity, seed=shift.seed)[0].cpu().numpy()
-            for severity in shift.severities
+            for name in shift.corruptions
         ]
-        for name in shift.corruptions
+        for severity in shift.severities
     }
-    return Figure("examples", lambda: _drawn(rows, [f"{s}" for s in shift.severities]))
+    titles = [name.replace("_", "\n", 1) for name in shift.corruptions]
+    return Figure("examples", lambda: _drawn(rows, titles))
 
 
 def attacked(siege: Siege, classes: tuple[str, ...]) -> Figure:
@@ -50,8 +51,10 @@ def _drawn(rows: dict[str, list[Any]], titles: list[str]) -> Drawing:
     from matplotlib.figure import Figure as Drawing
 
     wide, tall = len(titles), len(rows)
-    drawing = Drawing(figsize=(CELL * wide + 1.5, CELL * tall + 0.3), layout="constrained")
-    drawing.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)  # type: ignore[union-attr]
+    beside = 0.15 + 0.07 * max(map(len, rows))  # inches for the names
+    width, height = CELL * wide + beside, CELL * tall + 0.4
+    drawing = Drawing(figsize=(width, height))
+    drawing.subplots_adjust(beside / width, 0.02, 0.99, 1 - 0.36 / height, 0.06, 0.06)
     for row, (name, pictures) in enumerate(rows.items()):
         for column, picture in enumerate(pictures):
             axes = drawing.add_subplot(tall, wide, row * wide + column + 1)

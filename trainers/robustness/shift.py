@@ -66,8 +66,9 @@ class Shift:
 
     def errors(self, name: str) -> Errors:
         """What a model got wrong, in the order of the samples."""
-        wrong = torch.cat(self._wrong[name]).unflatten(1, (-1, len(self.severities)))
-        return Errors(torch.cat(self._clean_wrong[name]).numpy(), wrong.numpy())
+        wrong = torch.cat(self._wrong[name]).numpy()
+        shape = len(wrong), len(self.corruptions), len(self.severities)
+        return Errors(torch.cat(self._clean_wrong[name]).numpy(), wrong.reshape(shape))
 
     def of_severity(self, name: str, severity: int) -> Tally:
         """All corruptions of a severity together; of severity 0 the pictures as they are."""
@@ -119,4 +120,5 @@ def squares(ids: Tensor, size: tuple[int, ...], share: float, key: int) -> Tenso
         start = (places[:, axis] * (whole - length + 1)).floor()[:, None]
         pixels = torch.arange(whole, device=ids.device)
         covered.append((pixels >= start) & (pixels < start + length))
-    return covered[0][:, :, None] & covered[1][:, None, :]
+    down, right = covered
+    return torch.logical_and(down[:, :, None], right[:, None, :])

@@ -51,7 +51,7 @@ def _against(found: Results) -> Iterator[str]:
     if np.isnan(estimate.value):
         yield "The reference makes no error under any corruption, so mCE is not defined."
         return
-    much = "no more and no fewer errors than the reference that could be told from chance"
+    much = "its errors cannot be told from the reference's, as the interval holds 100 %"
     if estimate.high < 1:
         much = "fewer errors than the reference"
     if estimate.low > 1:
@@ -73,10 +73,10 @@ def _calibration(found: Results) -> str:
     most = found.shift.of_severity("run", max(found.shift.severities))
     clean = found.shift.clean["run"]
     gap = most.mean_confidence - most.accuracy
-    sure = "surer than right" if gap > 0 else "less sure than right"
+    told = "exceeds" if gap > 0 else "falls short of"
     return (
-        f"At severity {max(found.shift.severities)} it is {abs(100 * gap):.1f} points {sure} (confidence "
-        f"{_percent(most.mean_confidence)}, accuracy {_percent(most.accuracy)}); the calibration error grows "
+        f"At severity {max(found.shift.severities)} confidence {told} accuracy by {abs(100 * gap):.1f} points "
+        f"({_percent(most.mean_confidence)}, {_percent(most.accuracy)}); the calibration error grows "
         f"from {clean.calibration_error:.3f} to {most.calibration_error:.3f}."
         if most.calibration_error > clean.calibration_error
         else f"The calibration error does not grow under corruption: {clean.calibration_error:.3f} without, "
