@@ -54,6 +54,9 @@ def test_mce_is_the_formula_of_the_paper() -> None:
         for c in range(3)
     ]
     assert errors.relative_mce(model, reference)[1] == pytest.approx(relative)
+    gap = errors.difference(model, reference)
+    assert gap.value == pytest.approx(ours.mean() - theirs.mean())
+    assert gap.low < gap.value < gap.high < 0
     assert errors.relative_mce(model, reference)[0].value == pytest.approx(np.mean(relative))
 
 

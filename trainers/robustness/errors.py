@@ -45,6 +45,12 @@ def mean_error(model: Errors) -> Estimate:
     return _estimated(sums, lambda means: means[0].mean(1))
 
 
+def difference(model: Errors, reference: Errors) -> Estimate:
+    """The model's mean error less the reference's, on the same pictures."""
+    gaps = model.corrupted.mean((1, 2)) - reference.corrupted.mean((1, 2))
+    return _estimated([gaps[:, None]], lambda means: means[0].mean(1))
+
+
 def mce(model: Errors, reference: Errors) -> tuple[Estimate, Floats]:
     """mCE, and each corruption's CE (NaN where the reference makes no error: it is left out of the mean)."""
     sums = [each.corrupted.mean(2) for each in (model, reference)]

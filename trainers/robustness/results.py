@@ -35,6 +35,10 @@ class Results:
         return {name: errors.mean_error(self.shift.errors(name)) for name in self.models}
 
     @cached_property
+    def difference(self) -> Estimate:
+        return errors.difference(self.shift.errors("run"), self.shift.errors("reference"))
+
+    @cached_property
     def mce(self) -> tuple[Estimate, Floats]:
         return errors.mce(self.shift.errors("run"), self.shift.errors("reference"))
 
@@ -72,6 +76,7 @@ def _of_models(found: Results) -> Iterator[Finding]:
         yield Scalar("reference_accuracy", found.shift.clean["reference"].accuracy)
     if found.compared:
         yield Scalar("reference_mean_corruption_error", found.mean_error["reference"].value)
+        yield from _estimate("mean_corruption_error_difference", found.difference)
         yield from _estimate("mce", found.mce[0])
         yield from _estimate("relative_mce", found.relative_mce[0])
 

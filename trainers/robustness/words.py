@@ -7,8 +7,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from trainers.robustness.checks import verdict
-from trainers.robustness.errors import Estimate
+from trainers.robustness.errors import Estimate, Floats
 from trainers.robustness.results import Results
+
+FEW = 20  # errors of the reference
 
 
 def sentences(found: Results) -> Iterator[str]:
@@ -46,23 +48,39 @@ def _corrupted(found: Results) -> str:
 
 
 def _against(found: Results) -> Iterator[str]:
-    estimate, ratios = found.mce
-    left_out = int(np.isnan(ratios).sum())
+    gap, estimate, ratios = found.difference, found.mce[0], found.mce[1]
+    spread = f"95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f} points"
+    if gap.low <= 0 <= gap.high:
+        yield f"Its errors under corruption cannot be told from the reference's ({spread})."
+    else:
+        many = "fewer" if gap.value < 0 else "more"
+        yield (
+            f"Under corruption it errs {abs(100 * gap.value):.1f} points {many} than the reference "
+            f"({_percent(found.mean_error['run'].value)} against "
+            f"{_percent(found.mean_error['reference'].value)}; {spread})."
+        )
     if np.isnan(estimate.value):
         yield "The reference makes no error under any corruption, so mCE is not defined."
         return
-    much = "its errors cannot be told from the reference's, as the interval holds 100 %"
-    if estimate.high < 1:
-        much = "fewer errors than the reference"
-    if estimate.low > 1:
-        much = "more errors than the reference"
-    without = f" {left_out} corruptions under which the reference makes none are left out." * (
-        left_out > 0
-    )
-    yield f"mCE is {_ratio(estimate)}: {much}.{without}"
-    relative = found.relative_mce[0]
-    if not np.isnan(relative.value):
-        yield f"Relative mCE, of what corruption takes from each, is {_ratio(relative)}."
+    said = f"mCE is {_ratio(estimate)}"
+    if not np.isnan(found.relative_mce[0].value):
+        said += f", relative mCE {_ratio(found.relative_mce[0])}"
+    yield f"{said}.{_left_out(ratios)}{_loose(found)}"
+
+
+def _left_out(ratios: Floats) -> str:
+    none = int(np.isnan(ratios).sum())
+    return f" Left out: {none} under which the reference makes no error." if none else ""
+
+
+def _loose(found: Results) -> str:
+    """Ratios to a handful of errors say little, and weigh as much as the others."""
+    counts = found.shift.errors("reference").corrupted.sum((0, 2))
+    few = int(((counts > 0) & (counts < FEW)).sum())
+    if not few:
+        return ""
+    under = f"{few} corruption{'s' if few > 1 else ''}"
+    return f" Under {under} the reference makes fewer than {FEW} errors, and ratios to so few are loose."
 
 
 def _ratio(estimate: Estimate) -> str:
