@@ -10,7 +10,7 @@ from trainers.robustness.checks import verdict
 from trainers.robustness.errors import Estimate, Floats
 from trainers.robustness.results import Results
 
-FEW = 20  # errors of the reference
+FEW = 20  # pictures that the reference errs on
 
 
 def sentences(found: Results) -> Iterator[str]:
@@ -74,13 +74,14 @@ def _left_out(ratios: Floats) -> str:
 
 
 def _loose(found: Results) -> str:
-    """Ratios to a handful of errors say little, and weigh as much as the others."""
-    counts = found.shift.errors("reference").corrupted.sum((0, 2))
+    """Ratios to errors on a handful of pictures say little, and weigh as much as the others."""
+    # Severities of one picture fall together, so pictures are counted.
+    counts = found.shift.errors("reference").corrupted.any(2).sum(0)
     few = int(((counts > 0) & (counts < FEW)).sum())
     if not few:
         return ""
     under = f"{few} corruption{'s' if few > 1 else ''}"
-    return f" Under {under} the reference makes fewer than {FEW} errors, and ratios to so few are loose."
+    return f" Under {under} the reference errs on fewer than {FEW} pictures, and ratios to so few are loose."
 
 
 def _ratio(estimate: Estimate) -> str:
