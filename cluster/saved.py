@@ -16,6 +16,7 @@ from cluster.run import Run
 from cluster.session import choose_device
 from datasets import store
 from datasets.frames import Frame
+from datasets.order import Plan
 from datasets.pictures import decode
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
@@ -132,18 +133,30 @@ class Saved:
 
     def evaluate(self, split: str) -> tuple[dict[str, list[Finding]], evaluation.Predictions]:
         """Findings of the recipe's evaluators on a split, and its predictions."""
-        recipe, dataset = self.run.recipe, self.data()
+        recipe, dataset = self.run.recipe, self.dataset(split)
+        stage = self.stage()
+        ready = build.readying(self.shape, stage.device)
+        runner = Evaluation(recipe, self.shape, dataset, ready, stage.device)
+        return runner.run(stage, split, list(recipe.evals), predictions=True)
+
+    def dataset(self, split: str) -> Dataset:
+        """The data of the run; a `Refusal` where they changed, or have no such split."""
+        dataset = self.data()
         dataset.manifest.split(split)
-        device = choose_device(recipe.scale)
+        return dataset
+
+    def stage(self, device: torch.device | None = None) -> Stage:
+        """The last phase with these weights, on the recipe's device or another."""
+        recipe = self.run.recipe
+        device = device or choose_device(recipe.scale)
         network = self.model().to(device)
         index = len(recipe.phases) - 1
-        plan = feed.sampler(recipe, index, dataset).plan
-        stage = Stage(
-            recipe, index, network, plan=plan, device=device, bf16=uses_bf16(recipe, device)
-        )
+        # It takes no step here, so a batch of one row is plan enough, and the data need not be at hand.
+        plan = Plan(rows=1, batch=1, lanes=1)
+        bf16 = uses_bf16(recipe, device)
+        stage = Stage(recipe, index, network, plan=plan, device=device, bf16=bf16)
         checkpoint.load_task(self.url, stage.task, network)
-        runner = Evaluation(recipe, self.shape, dataset, build.readying(self.shape, device), device)
-        return runner.run(stage, split, list(recipe.evals), predictions=True)
+        return stage
 
 
 def _framed(pixels: Tensor, frame: Frame, shape: Shape) -> Tensor:

@@ -18,3 +18,5 @@ Power = Annotated[float, Field(gt=0.0, le=1.0)]  # of a probability
 Epsilon = Annotated[float, Field(gt=0.0, le=1.0)]
 Divisor = Annotated[float, Field(ge=1.0, le=1e12)]
 Factor = Annotated[int, Field(ge=2, le=100)]  # by which something is reduced again and again
+Severity = Annotated[int, Field(ge=1, le=5)]  # of a corruption, as ImageNet-C counts them
+Levels = Annotated[float, Field(gt=0.0, le=255.0)]  # of a pixel, of 255

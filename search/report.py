@@ -203,6 +203,11 @@ def _png(found: Evidence, name: str, caption: str) -> Picture | None:
     if len(data) > LARGEST or not data.startswith(b"\x89PNG"):
         found.problems.append(f"figures/{name}.png is too large or no PNG, and was left out.")
         return None
+    return embedded(data, caption)
+
+
+def embedded(data: bytes, caption: str) -> Picture:
+    """A PNG within the page."""
     # Width over height, from the header: a strip of examples wants the whole line.
     width, height = int.from_bytes(data[16:20]), int.from_bytes(data[20:24])
     source = Markup("data:image/png;base64,") + base64.b64encode(data).decode()

@@ -138,7 +138,17 @@ def test_studies_are_listed_with_their_rows() -> None:
 
 
 # Rows of docs/experiments.md that a recipe or a study serves; the others are commands on any run.
-SERVED = {*range(1, 6), *range(7, 10), 14, 28, 29, *range(33, 50), *range(50, 51), *range(53, 69), 70}
+SERVED = {
+    *range(1, 6),
+    *range(7, 10),
+    14,
+    28,
+    29,
+    *range(33, 50),
+    *range(50, 51),
+    *range(53, 69),
+    70,
+}
 
 
 def test_every_row_has_a_recipe_or_a_study() -> None:

@@ -55,6 +55,7 @@ def shape(recipe: Recipe, manifest: Manifest) -> Shape:
     weights = _normalisation(recipe)
     # A channel of one value everywhere has no deviation to divide by.
     mean, std = weights or (list(manifest.mean), [value or 1.0 for value in manifest.std])
+    _check_pixels(recipe, recipe.data.mean or mean, recipe.data.std or std)
     side = recipe.data.size or size or height
     if not side:
         raise Refusal(
@@ -230,6 +231,19 @@ def _check_columns(recipe: Recipe, index: int, manifest: Manifest) -> None:
             value=task.name,
             remedy="choose another task (`launch.py list tasks`) or other data",
         )
+
+
+def _check_pixels(recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse to normalise what a task takes for pixels of 0 to 1."""
+    for index, phase in enumerate(recipe.phases):
+        plain = {*mean} == {0.0} and {*std} == {1.0}
+        if rooms.door("tasks", phase.task.name).constants.get("PIXELS") and not plain:
+            raise Refusal(
+                "reads pixels of 0 to 1, which the data's mean and deviation change",
+                path=f"phases.{index}.task",
+                value=phase.task.name,
+                remedy="set data.mean=[0.0] and data.std=[1.0]",
+            )
 
 
 def needs(task: str) -> set[str]:

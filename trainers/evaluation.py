@@ -103,14 +103,14 @@ class Evaluation:
             for batch in stream:
                 ready = self.ready(batch)
                 with stage.autocast():
-                    outputs = _outputs(predict, ready)
+                    outputs = outputs_of(predict, ready)
                 if idle:
                     yield {name: o[:0] for name, o in outputs.items()}, _without_rows(ready)
                     return
                 yield outputs, ready
 
 
-def _outputs(predict: Predict, batch: Batch) -> dict[str, Tensor]:
+def outputs_of(predict: Predict, batch: Batch) -> dict[str, Tensor]:
     """What a task predicts, of half the rows at a time where they do not fit into memory together."""
     try:
         return predict(batch)
@@ -120,7 +120,7 @@ def _outputs(predict: Predict, batch: Batch) -> dict[str, Tensor]:
                 "a single row does not fit into memory", path="data", remedy="use a smaller model"
             ) from error
     # Beyond the except block: what it holds of the failed attempt is free again.
-    halves = [_outputs(predict, half) for half in batch.chunks(2)]
+    halves = [outputs_of(predict, half) for half in batch.chunks(2)]
     return {name: torch.cat([half[name] for half in halves]) for name in halves[0]}
 
 

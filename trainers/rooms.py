@@ -34,7 +34,9 @@ ROOMS = {
     "orders": "datasets/orders.py",
     "noises": "datasets/noise.py",
     "mixers": "datasets/mixing.py",
+    "corruptions": "datasets/corruptions.py",
     # Read like the others, never imported from here.
+    "protocols": "cluster/protocols",
     "samplers": "search/tune/samplers.py",
     "schedulers": "search/tune/schedulers.py",
 }

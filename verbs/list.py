@@ -15,7 +15,7 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Argument(
-            help="recipes, studies, models, tasks, evals, optimizers, schedules, sources, frames, transforms, orders, noises, mixers, samplers or schedulers"
+            help="recipes, studies, models, tasks, evals, optimizers, schedules, sources, frames, transforms, orders, noises, mixers, corruptions, protocols, samplers or schedulers"
         ),
     ] = None,
     schema: Annotated[

@@ -1,4 +1,4 @@
-"""`report`: the page of a run, a search or a study."""
+"""`report`: the page of a run, a search, a study or what a protocol found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from verbs.door import Debug, Json, RunPath, run_at, tell, verb
 
 @verb("python launch.py report runs/digits-71f2417a")
 def report(run: RunPath, as_json: Json = False, debug: Debug = False) -> None:
-    """Draw report.html anew from the folder of a run, a search (with TensorBoard's HParams) or a study, alone."""
+    """Draw report.html anew from the folder of a run, a search (with TensorBoard's HParams), a study or a protocol, alone."""
+    from cluster.protocol import SCORES
     from datasets import store
     from search.studies.folder import STUDY
     from search.tune.folder import RECIPE
@@ -23,6 +24,10 @@ def report(run: RunPath, as_json: Json = False, debug: Debug = False) -> None:
         from search.studies.page import write as write_study
 
         page = write_study(Folder.open(run))
+    elif store.exists(store.join(run, SCORES)):
+        from search.protocols.page import write as write_protocol
+
+        page = write_protocol(run)
     else:
         from search.report import write
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import pytest
+
+from datasets.refusal import Refusal
 from tests.datasets.test_raw import folder, small
 from trainers import build, feed
 from trainers.data import Data
@@ -24,3 +27,13 @@ def test_a_channel_of_one_value_is_no_division_by_nothing() -> None:
     manifest = feed.dataset(recipe.data).manifest
     shape = build.shape(recipe, dataclasses.replace(manifest, std=(0.0,)))
     assert shape.std == (1.0,) and shape.mean == manifest.mean
+
+
+def test_a_task_of_plain_pixels_refuses_to_have_them_normalised(digits: Recipe) -> None:
+    recipe = digits.override({"phases.0.task": "adversarial"})
+    manifest = feed.dataset(recipe.data).manifest
+    with pytest.raises(Refusal, match="pixels of 0 to 1") as caught:
+        build.shape(recipe, manifest)
+    assert (caught.value.path, caught.value.value) == ("phases.0.task", "adversarial")
+    plain = recipe.override({"data.mean": [0.0], "data.std": [1.0]})
+    assert build.shape(plain, manifest).std == (1.0,)

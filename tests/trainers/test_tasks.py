@@ -44,9 +44,15 @@ def gan() -> tuple[nn.Module, dict[str, Tensor]]:
     return network, {"image": pictures}
 
 
+def adversarial() -> tuple[nn.Module, dict[str, Tensor]]:
+    network, columns = classify()
+    return network, {**columns, "image": columns["image"].sigmoid()}
+
+
 CLASSIFIERS = [n for n in TASKS if rooms.door("tasks", n).constants.get("PREDICTS") == "classes"]
 OVER_PAIRS = [n for n in TASKS if rooms.door("tasks", n).constants.get("PAIRS")]
-FEW = {"regress": regress, "gan": gan} | dict.fromkeys([*CLASSIFIERS, *OVER_PAIRS], classify)
+FEW = dict.fromkeys([*CLASSIFIERS, *OVER_PAIRS], classify)
+FEW |= {"regress": regress, "gan": gan, "adversarial": adversarial}
 
 
 def made(name: str, **arguments: Any) -> tuple[Task, Batch]:
@@ -207,3 +213,23 @@ def test_a_task_is_blind(name: str) -> None:
         for m in imported
         if m and m.startswith(("torch.distributed", "torch.optim", "ray", "cluster"))
     ]
+
+
+def test_the_way_to_an_adversarial_picture_leaves_the_network_as_it_was() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5), nn.Flatten(), nn.Linear(16, 4)
+    )
+    network[0].eval()  # frozen layers rest in eval mode, and stay there
+    task: Task = rooms.door("tasks", "adversarial").build({"model": network}, {"epsilon": 32.0})
+    _, columns = adversarial()
+    batch, seen = Batch({**columns, "id": torch.arange(ROWS)}, key=7), []
+    network[0].register_forward_pre_hook(lambda _, given: seen.append(given[0].detach()))
+    (step,) = task.training_step(batch)
+    assert [module.training for module in network] == [False, True, True, True, True]
+    assert int(network[1].num_batches_tracked) == 1, "of the step itself"
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert len(list(task.parameters())) == len(list(network.parameters()))
+    moved = (seen[-1] - batch["image"]).abs()
+    assert 0 < float(moved.max()) <= 32 / 255 + 1e-6
+    step.loss.backward()

@@ -1,0 +1,1 @@
+"""What a checkpoint can be put through, a file each."""

@@ -1,0 +1,1 @@
+"""How well a classifier bears what it was not trained for: corruptions, occlusion, attacks; each sample once a condition."""
