@@ -17,16 +17,20 @@ MOST_CLASSES = 40  # lines of the table by class
 
 def found(index: Index, answers: Sequence[Answer]) -> list[RenderableType]:
     """A table for each query: rank, id, split, class, distance."""
+    from rich.text import Text
+
     drawn: list[RenderableType] = []
     for answer in answers:
         told = answer.told(index)
         table = _table()
-        for name in ("", "id", "split", "class", "distance"):
+        names = ["", "id", "split", "class", "distance"]
+        names += ["path"] if any("path" in row for row in told["results"]) else []
+        for name in names:
             table.add_column(name, justify="right" if name in ("", "id", "distance") else "left")
         for row in told["results"]:
-            named = str(row.get("class", "–"))
-            cells = (row["rank"], row["id"], row["split"], named, f"{row['distance']:.4f}")
-            table.add_row(*map(str, cells))
+            named, path = row.get("class", "–"), row.get("path", "")
+            cells = (row["rank"], row["id"], row["split"], named, f"{row['distance']:.4f}", path)
+            table.add_row(*(Text(str(cell)) for cell in cells[: len(names)]))
         drawn += [f"{answer.name}, by {index.metric} distance", table]
         if answer.itself:
             first = told["results"][0]

@@ -86,7 +86,7 @@ def opened(
 
 def _recipe(what: str | nn.Module, data: str, changes: Sequence[str | Mapping[str, Any]]) -> Recipe:
     """How the pictures are read and shown: a recipe of nothing but data and a model."""
-    wanted = pairs(changes)
+    wanted = [*pairs(changes)]
     for path, value in wanted:
         if path.split(".")[0] not in _CHANGED:
             raise Refusal(

@@ -23,7 +23,7 @@ from trainers.retrieval.jobs import Piece
 FORMAT = 1
 NAME = "index.arrow"
 KEY = b"manta"
-COLUMNS = ("id", "split", "label", "thumbnail", "feature")
+COLUMNS = ("id", "split", "label", "path", "thumbnail", "feature")
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,12 @@ class Index:
         return bytes(self.table["thumbnail"][row].as_py())
 
     def told(self, row: int) -> dict[str, Any]:
-        """`{id, split, label, class}` of a row; the last two where it has a class."""
-        found = {"id": int(self.ids[row]), "split": str(self.splits[row])}
-        label = int(self.labels[row])
-        return found if label < 0 else {**found, "label": label, "class": self.classes[label]}
+        """`{id, split, label, class, path}` of a row; without what it has not."""
+        found: dict[str, Any] = {"id": int(self.ids[row]), "split": str(self.splits[row])}
+        label, path = int(self.labels[row]), self.table["path"][row].as_py()
+        if label >= 0:
+            found |= {"label": label, "class": self.classes[label]}
+        return found if path is None else {**found, "path": path}
 
     def row_of(self, picture: int, split: str | None = None) -> int:
         """The row of an id. Raises Refusal where there is none, or there are several."""
@@ -157,8 +159,9 @@ def write(url: str, about: Mapping[str, Any], pieces: Iterator[Piece]) -> None:
 
 
 def _schema(width: int) -> pa.Schema:
-    kinds = (pa.int64(), pa.string(), pa.int64(), pa.binary(), pa.list_(pa.float32(), width))
-    return pa.schema([pa.field(name, kind) for name, kind in zip(COLUMNS, kinds, strict=True)])
+    kinds = (pa.int64(), pa.string(), pa.int64(), pa.string(), pa.binary())
+    all_kinds = (*kinds, pa.list_(pa.float32(), width))
+    return pa.schema([pa.field(name, kind) for name, kind in zip(COLUMNS, all_kinds, strict=True)])
 
 
 def _batch(piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
@@ -169,6 +172,7 @@ def _batch(piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
         pa.array(piece.ids),
         pa.array([piece.job.split] * rows, pa.string()),
         labels,
+        pa.array(piece.paths or [None] * rows, pa.string()),
         pa.array(piece.thumbnails, pa.binary()),
         pa.FixedSizeListArray.from_arrays(flat, width),
     ]

@@ -19,7 +19,7 @@ from datasets.shards import Dataset
 from datasets.stream import EvalStream
 from trainers.retrieval.embedder import Embedder, Features, Metric
 
-ROWS = 1024  # of a job, about
+ROWS = 256  # of a job, or up to twice as many
 SIDE = 96  # pixels of a thumbnail's longer side; smaller pictures are kept as they are
 LOSSLESS = 64  # pixels of the longest side that is kept as PNG
 
@@ -40,6 +40,7 @@ class Piece:
     job: Job
     ids: NDArray[np.int64]
     labels: NDArray[np.int64] | None
+    paths: list[str] | None  # within the source, where it has files
     features: Features  # (N, D)
     thumbnails: list[bytes]  # what the model saw, reduced: PNG or JPEG
 
@@ -77,8 +78,11 @@ def done(job: Job, embedder: Embedder, dataset: Dataset, metric: Metric, *, chec
         if "label" in batch.columns:
             labels.append(batch["label"].numpy())
         thumbnails += [thumbnail(pixels) for pixels in batch["image"].numpy()]
+    paths: list[str] | None = None
+    if "path" in dataset.manifest.columns:
+        paths = dataset.columns(job.split)["path"][stream.share.start : stream.share.stop].tolist()
     told = np.concatenate(labels) if labels else None
-    return Piece(job, np.concatenate(ids), told, np.concatenate(features), thumbnails)
+    return Piece(job, np.concatenate(ids), told, paths, np.concatenate(features), thumbnails)
 
 
 def here(embedder: Embedder, dataset: Dataset, metric: Metric) -> Runner:
