@@ -20,7 +20,7 @@ IndexPath = Annotated[str, typer.Argument(help="a folder that `retrieve index` m
 
 
 @verb(
-    "python launch.py retrieve index timm:resnet50 imagefolder:/my/photos model.pretrained=true data.size=224",
+    "python launch.py retrieve index timm:resnet50 imagefolder:/my/photos model.pretrained=true data.size=224 --out indexes/photos",
     group=retrieve,
 )
 def index(
@@ -76,7 +76,7 @@ def index(
     tell(as_json, {**told, **found.about, "new": made.new}, f"{line}{again}\n{found.url}")
 
 
-@verb("python launch.py retrieve query runs/index-digits-1234abcd photo.jpg --k 5", group=retrieve)
+@verb("python launch.py retrieve query indexes/photos query.jpg --out sheet.png", group=retrieve)
 def query(
     index: IndexPath,
     images: Annotated[list[str] | None, typer.Argument(help="pictures (JPEG, PNG)")] = None,
@@ -116,7 +116,9 @@ def query(
         draw(*found(opened, answers), *([out] if out else []))
 
 
-@verb("python launch.py retrieve score runs/index-digits-1234abcd --k 1,5,10", group=retrieve)
+@verb(
+    "python launch.py retrieve score indexes/photos --queries test --against train", group=retrieve
+)
 def score(
     index: IndexPath,
     ks: Annotated[str, typer.Option("--k", help="how many are looked at, as 1,5,10")] = "1,5,10",
