@@ -21,6 +21,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "pyyaml": "yaml",
     "pillow": "PIL",
+    "faiss-cpu": "faiss",
 }
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 

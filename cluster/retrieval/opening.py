@@ -17,7 +17,7 @@ from datasets.packed import manifest as manifests
 from datasets.progress import Shown
 from datasets.refusal import Refusal, nearest
 from datasets.shards import Dataset
-from trainers import anatomy, build, feed, rooms, shown
+from trainers import anatomy, build, checkpoint, feed, rooms, shown
 from trainers.build import Shape
 from trainers.describe import without_weights
 from trainers.grammar import pairs
@@ -160,8 +160,15 @@ def again(index: Index, model: str | nn.Module | None) -> Embedder:
         )
     elif "run" in weights:
         run = Run.open(model or weights["run"])
-        checkpoint = store.join(run.url, "checkpoints", weights["checkpoint"])
-        network = anatomy.headless(Saved(run, checkpoint).model()).eval()
+        place = store.join(run.url, "checkpoints", weights["checkpoint"])
+        if not store.exists(store.join(place, checkpoint.MARKER)):
+            raise Refusal(
+                "the checkpoint that the index was made with is gone: its run has gone on, or was removed",
+                path=place,
+                value=weights["checkpoint"],
+                remedy="make the index again, or say where the run lies now: --model FOLDER",
+            )
+        network = anatomy.headless(Saved(run, place).model()).eval()
     else:
         network = anatomy.headless(build.model(recipe, index.shape)).eval()
     device = choose_device(recipe.scale)

@@ -130,6 +130,10 @@ def test_other_weights_are_refused(
     moved = tmp_path / "moved"
     shutil.copytree(trained.url, moved)
     assert query(whole.index, [str(file)], model=str(moved))
+    shutil.rmtree(moved / "checkpoints")
+    with pytest.raises(Refusal, match="made with is gone") as caught:
+        query(whole.index, [str(file)], model=str(moved))
+    assert caught.value.value == whole.index.about["weights"]["checkpoint"]
     other = run(
         digits.override({"phases.0.epochs": 3, "model.width": 16, "seed": 1}), out=str(tmp_path)
     )

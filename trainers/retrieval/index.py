@@ -57,7 +57,8 @@ class Index:
             ) from None
         if about.get("format") != FORMAT or tuple(table.column_names) != COLUMNS:
             raise Refusal(
-                f"is an index of format {about.get('format')}, this Manta reads {FORMAT}",
+                f"is an index of format {about.get('format')} with {', '.join(table.column_names)}; "
+                f"this Manta reads format {FORMAT} with {', '.join(COLUMNS)}",
                 path=file,
                 value=about.get("format"),
                 remedy="make it again",
@@ -172,7 +173,7 @@ def _batch(piece: Piece, schema: pa.Schema) -> pa.RecordBatch:
         pa.array(piece.ids),
         pa.array([piece.job.split] * rows, pa.string()),
         labels,
-        pa.array(piece.paths or [None] * rows, pa.string()),
+        pa.nulls(rows, pa.string()) if piece.paths is None else pa.array(piece.paths, pa.string()),
         pa.array(piece.thumbnails, pa.binary()),
         pa.FixedSizeListArray.from_arrays(flat, width),
     ]
