@@ -27,7 +27,7 @@ except ModuleNotFoundError as error:
 # In the order of `--help`.
 VERBS = (
     *("pack", "data", "train", "search", "study", "submit", "evaluate", "predict", "explain"),
-    *("describe", "results", "report", "list", "doctor"),
+    *("retrieve", "describe", "results", "report", "list", "doctor"),
 )
 for name in VERBS:
     import_module(f"verbs.{name}")

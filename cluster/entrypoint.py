@@ -11,7 +11,7 @@ from cluster.shipping import Cargo
 from datasets import store
 from datasets.refusal import Refusal
 
-VERBS = ("train", "search", "study", "evaluate", "pack", "doctor")
+VERBS = ("train", "search", "study", "evaluate", "retrieve", "pack", "doctor")
 _HERE = (
     "--pause",
     "--resume",
@@ -48,6 +48,8 @@ def planned(words: Sequence[str], shipped: Cargo) -> list[str]:
         rest = _searched(rest, shipped)
     if verb == "study":
         rest = _studied(rest, shipped)
+    if verb == "retrieve":
+        rest = _retrieved(rest)
     if verb == "doctor":
         rest = _examined(rest, shipped)
     return [verb, *rest]
@@ -112,6 +114,21 @@ def _studied(words: Sequence[str], shipped: Cargo) -> list[str]:
         said += ["--out", out]
     _check_out(out or ("" if _is_recipe(place) else place))
     return said
+
+
+def _retrieved(words: Sequence[str]) -> list[str]:
+    """Of an index that is made; asking one needs no job."""
+    looks, *rest = words or ("",)
+    if looks != "index":
+        raise Refusal(
+            "needs no job: whoever sees the index may ask it",
+            path="retrieve",
+            value=looks,
+            remedy=f"run `python launch.py retrieve {' '.join(words)}` here",
+        )
+    out, base = "--out" in rest, os.environ.get("MANTA_OUT", "")
+    _check_out(_parts(rest)[2].get("--out") or base)
+    return [*words] if out or not base else [*words, "--out", base]
 
 
 def _examined(words: Sequence[str], shipped: Cargo) -> list[str]:

@@ -51,6 +51,14 @@ def test_studies_md_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(namespace["found"].rows) == 2  # type: ignore[attr-defined]
 
 
+def test_retrieval_md_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (block,) = blocks(ROOT / "docs" / "retrieval.md", "python")
+    namespace: dict[str, object] = {}
+    exec(compile(block, "docs/retrieval.md", "exec"), namespace)
+    assert namespace["made"].features.shape == (270, 64)  # type: ignore[attr-defined]
+
+
 def test_the_recipe_of_the_docs_loads(tmp_path: Path) -> None:
     (text,) = blocks(ROOT / "docs" / "recipes.md", "yaml")
     (tmp_path / "recipe.yaml").write_text(text)

@@ -22,6 +22,7 @@ MODULES = {
     "pyyaml": "yaml",
     "pillow": "PIL",
     "grad-cam": "pytorch_grad_cam",
+    "faiss-cpu": "faiss",
 }
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "base", "misc"}
 

@@ -46,6 +46,11 @@ def shape(recipe: Recipe, manifest: Manifest) -> Shape:
     for index in range(len(recipe.phases)):
         _check_columns(recipe, index, manifest)
         _check_classes(recipe, index, manifest)
+    return fitted(recipe, manifest)
+
+
+def fitted(recipe: Recipe, manifest: Manifest) -> Shape:
+    """The same, whatever the tasks are: for whoever asks the model for features alone."""
     num_classes = len(manifest.classes) or 1
     if manifest.kind == "table":
         inputs = [name for name in manifest.columns if name == "x" or name.startswith("x_")]

@@ -193,6 +193,8 @@ def test_an_unknown_job_is_a_refusal(address: str) -> None:
         (["train", "{tmp}/own.yaml", "--out", "s3://b/r"], "the recipe would not be shipped"),
         (["doctor", "recipes/digits.yaml", "model.widht=3"], "'width'"),
         (["doctor", "--out", "runs"], "would lie in the job's own directory"),
+        (["retrieve", "query", "s3://b/index", "q.jpg"], "needs no job"),
+        (["retrieve", "index", "small_cnn", "digits"], "would lie in the job's own directory"),
         (["study"], "no study is named"),
         (["study", "studies/digits_lr.yaml"], "would lie in the job's own directory"),
         (["study", "studies/digits_lr.yaml", "table", "--out", "s3://b/r"], "needs no job"),
@@ -230,6 +232,8 @@ def test_words_are_said_as_they_hold_there(
         *("doctor", "recipes/digits.yaml", "seed=3", "--json"),
         *out,
     ]
+    retrieve = ["retrieve", "index", "small_cnn", "digits", "--metric", "l2"]
+    assert entrypoint.planned(retrieve, shipped) == [*retrieve, *out]
     run = "s3://bucket/runs/digits-71f2417a"
     assert entrypoint.planned(["train", run], shipped)[:2] == ["train", run]
 

@@ -1,0 +1,1 @@
+"""Retrieval where runs happen: features computed here or on a cluster, indexes made and asked."""

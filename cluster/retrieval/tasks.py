@@ -1,0 +1,101 @@
+"""The pictures of an index embedded as Ray tasks, on as many machines as the cluster has. Every one must reach the data."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from cluster import capacity
+from cluster.connection import connected
+from cluster.session import choose_device
+from datasets.refusal import Refusal
+from datasets.shards import Dataset
+from trainers import feed
+from trainers.retrieval import jobs
+from trainers.retrieval.embedder import Embedder, Metric
+from trainers.retrieval.jobs import Job, Piece, Runner
+
+RETRIES = 3  # of a task whose machine died; what the code raises is raised at once
+
+
+@dataclass(frozen=True)
+class Work:
+    """All that a machine must know to do jobs of an index."""
+
+    embedder: Embedder
+    metric: Metric
+    splits: tuple[str, ...]
+    subset: int | None
+    digest: str  # of the data, which every machine opens by itself
+
+    def dataset(self) -> Dataset:
+        """The data of the index. Raises Refusal where this machine reads others."""
+        recipe = self.embedder.recipe
+        whole = feed.dataset(recipe.data)
+        if self.digest not in ("", whole.manifest.digest):
+            raise Refusal(
+                "a machine of the cluster reads other data by this name",
+                path="DATA",
+                value=whole.manifest.digest[:12],
+                remedy=f"pack it to a place that all machines reach; its digest is {self.digest[:12]}",
+            )
+        return jobs.sampled(whole, self.splits, self.subset, recipe.seed)
+
+
+def on_ray(work: Work, workers: int | None) -> Runner:
+    """A runner for the jobs of an index: `workers` tasks at a time, or as many as there is room for."""
+
+    def run(listed: Sequence[Job]) -> Generator[tuple[int, Piece]]:
+        ray = connected(workers or 1)
+        most, resources = capacity.processes(work.embedder.recipe.scale, workers)
+        cpus, gpus = resources.pop("CPU", 0), resources.pop("GPU", 0)
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=RETRIES)(_done)
+        # The network travels to a machine once, not with each task.
+        cpu = replace(work.embedder, device=torch.device("cpu"))
+        held = ray.put(replace(work, embedder=cpu))
+        left, flying = iter(enumerate(listed)), dict[Any, int]()
+        try:
+            while True:
+                while len(flying) < most and (following := next(left, None)):
+                    place, job = following
+                    flying[task.remote([held], job, place == 0)] = place
+                if not flying:
+                    return
+                (done,), _ = ray.wait([*flying], num_returns=1)
+                place = flying.pop(done)
+                yield place, _got(ray, done)
+        finally:
+            for reference in flying:
+                ray.cancel(reference)
+
+    return run
+
+
+def _got(ray: Any, reference: Any) -> Piece:
+    from ray.exceptions import RayTaskError
+
+    try:
+        piece: Piece = ray.get(reference)
+    except RayTaskError as error:
+        raise (error.cause or error) from None
+    return piece
+
+
+def _done(held: list[Any], job: Job, check: bool) -> Piece:
+    """What a Ray task runs; `held` is a list so that Ray hands over the reference, not what it refers to."""
+    work, embedder, dataset = _opened(held[0])
+    return jobs.done(job, embedder, dataset, work.metric, check=check)
+
+
+@lru_cache(maxsize=1)
+def _opened(reference: Any) -> tuple[Work, Embedder, Dataset]:
+    """Read once a process."""
+    import ray
+
+    work: Work = ray.get(reference)
+    embedder = replace(work.embedder, device=choose_device(work.embedder.recipe.scale))
+    return work, embedder, work.dataset()
