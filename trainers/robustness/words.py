@@ -42,8 +42,8 @@ def _corrupted(found: Results) -> str:
     return (
         f"Of {clean.rows:,} pictures {_percent(clean.accuracy)} are right as they are, and "
         f"{_percent(1 - estimate.value)} (95 % interval {_percent(1 - estimate.high)} to "
-        f"{_percent(1 - estimate.low)}) under {len(means)} corruptions at {len(shift.severities)} "
-        f"severities; least under {named}."
+        f"{_percent(1 - estimate.low)}) under {_many(len(means), 'corruption', 'corruptions')} at "
+        f"{_many(len(shift.severities), 'severity', 'severities')}; least under {named}."
     )
 
 
@@ -129,3 +129,7 @@ def _hidden(found: Results) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
+
+
+def _many(count: int, one: str, more: str) -> str:
+    return f"{count} {one if count == 1 else more}"
