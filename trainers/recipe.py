@@ -29,9 +29,9 @@ from datasets.refusal import Refusal, nearest
 from trainers import rooms, searching
 from trainers.data import Data, PhaseData
 from trainers.grammar import DEVICE, NAME, ORIGINS, SCORE, assign, change, pairs, read_yaml, refusal
+from trainers.model_part import ModelPart
 from trainers.part import (
     Frozen,
-    ModelPart,
     Part,
     SchedulePart,
     TaskPart,
