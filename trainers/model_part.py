@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, PositiveInt, WithJsonSchema, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PositiveInt,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
 
 from datasets.refusal import Refusal, nearest
 from trainers import library, rooms
+from trainers.grammar import refusal
 from trainers.part import Frozen, Part
 
 WEIGHTS = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")  # how files of weights end
@@ -99,8 +107,12 @@ class ModelPart(NetworkPart):
         if self.match_params is None:
             return plain
         sized = self.match_params.model_dump()
-        if self.match_params.model:
-            sized["model"] = self.match_params.model.checked(f"{path}.match_params.model")
+        if other := self.match_params.model:
+            at = f"{path}.match_params.model"
+            try:
+                sized["model"] = other.checked(at)
+            except ValidationError as error:
+                raise refusal(error, rooms.door(self.room, other.name).schema, at) from None
         sized["by"] = self._sized_by(path)
         return {**plain, "match_params": sized}
 
