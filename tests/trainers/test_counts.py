@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from math import prod
 
 import pytest
 import torchvision
 
+from trainers import rooms
 from trainers.build import Shape
 from trainers.describe import describe, preview
 from trainers.recipe import Recipe
@@ -114,6 +116,20 @@ def test_what_learns_in_the_experiments(
     learning = {n: p.numel() for n, p in built.named_parameters() if p.requires_grad}
     assert set(learning) == {n for n, _ in built.named_parameters() if n.startswith(begins)}
     assert learns in (None, sum(learning.values()))
+
+
+@pytest.mark.parametrize("name", ["base_model", "my_base_model1", "my_base_model2"])
+def test_the_documented_layers_are_those_of_the_model(digits: Recipe, name: str) -> None:
+    text = (rooms.ROOT / "docs" / "models.md").read_text().split(f"**`{name}`**")[1]
+    table = text.split("\n\n")[1]
+    rows = re.findall(r"^\| `([\w.]+)` \|.*\| ([\d×]+) \| ([\d,]+) \|$", table, re.MULTILINE)
+    found = describe(network(digits, name), shape(35, 112))
+    for layer, output, parameters in rows:
+        inside = [m for m in found["modules"] if f"{m['name']}.".startswith(f"{layer}.")]
+        assert sum(m["parameters"] for m in inside) == int(parameters.replace(",", "")), layer
+        assert [int(n) for n in output.split("×")] in [m["output"][1:] for m in inside], layer
+    total = sum(int(parameters.replace(",", "")) for *_, parameters in rows)
+    assert total == found["parameters"] and f"{found['multiply_adds']:,} multiply-adds" in text
 
 
 def test_the_table_of_layers_of_the_base_model(digits: Recipe) -> None:
