@@ -13,9 +13,9 @@ from trainers.describe import describe as count
 from trainers.recipe import Recipe
 
 
-def describe(recipe: Recipe, *, classes: int | None = None) -> dict[str, Any]:
-    """`{parameters, trainable, modules, multiply_adds, input}`."""
-    return count(recipe, shape_of(recipe, classes))
+def describe(recipe: Recipe, *, classes: int | None = None, rows: int = 1) -> dict[str, Any]:
+    """`{parameters, trainable, modules, multiply_adds, input}`; the modules' outputs are of `rows` samples."""
+    return count(recipe, shape_of(recipe, classes), rows=rows)
 
 
 def shape_of(recipe: Recipe, classes: int | None) -> Shape:

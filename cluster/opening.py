@@ -11,7 +11,7 @@ from datasets.card import card, examples
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
-from trainers import build, checkpoint, demands, feed, resume, shown, summary
+from trainers import build, checkpoint, demands, feed, resume, shown, summary, weights
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
 from trainers.recipe import Recipe
@@ -24,6 +24,7 @@ def resolved(recipe: Recipe) -> Recipe:
     paths |= {f"phases.{index}.init": phase.init for index, phase in enumerate(recipe.phases)}
     if cleaned := recipe.data.cleaned:
         paths |= {"data.cleaned.path": cleaned.path, "data.cleaned.run": cleaned.run}
+    paths["model.pretrained"] = recipe.model.file
     changes = {
         path: str(store.path_of(url).expanduser().absolute())
         for path, url in paths.items()
@@ -55,14 +56,15 @@ def foreknown(
     recipe: Recipe, dataset: Dataset, plans: list[Plan], folder: str, parent: str | None
 ) -> dict[str, bytes]:
     """Files that tell of the model and the data; a `Refusal` where they do not fit each other."""
-    shape = build.shape(recipe, dataset.manifest)
+    shape = build.shape(recipe, dataset.manifest, begun=folder)
     for index in range(len(recipe.phases)):
         feed.mixing(recipe, index, shape)
         demands.check_data(recipe, index, dataset)
     described = describe(recipe, shape)
     shown.check(recipe, dataset.manifest, shape)
-    weights = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
-    described["load"] = loading_lines(recipe, shape, weights)
+    file = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"
+    described["load"] = loading_lines(recipe, shape, file)
+    described["weights"] = _begun_with(recipe, shape, folder, parent)
     _check_weights(recipe, shape, plans, dataset.manifest.digest, parent)
     kept, splits = recipe.keep.metric, dataset.manifest.splits
     if kept and not ("val" in splits and splits["val"].rows):
@@ -76,6 +78,23 @@ def foreknown(
         "model.json": json.dumps(described, indent=1).encode(),
         "data.json": json.dumps(card(dataset), indent=1).encode(),
     }
+
+
+def _begun_with(
+    recipe: Recipe, shape: Shape, folder: str, parent: str | None
+) -> dict[str, Any] | None:
+    """Where the pretrained weights come from, which are looked at before the first step, and never needed again."""
+    part = recipe.model
+    for run in (folder, parent):
+        if run and checkpoint.latest(run):
+            before: dict[str, Any] | None = summary.read_json(run, "model.json").get("weights")
+            if before:
+                weights.unchanged(part, before)
+            return before
+    if not part.pretrained:
+        return None
+    weights.check(part, preview(recipe, shape), shape)
+    return weights.told(part)
 
 
 def _check_weights(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,22 +58,3 @@ def compared(
         f"curves: {picture}",
     ]
     return tree, drawn
-
-
-def layers(described: Mapping[str, Any]) -> RenderableType:
-    """A model's layers with shapes and counts, and the totals beneath."""
-    from rich.console import Group
-    from rich.table import Table
-
-    drawn = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("layer", "kind", "output", "parameters", "trainable"):
-        drawn.add_column(name, justify="right" if name in ("parameters", "trainable") else "left")
-    for row in described["modules"]:
-        shape = "x".join(map(str, row["output"][1:])) if row["output"] else ""
-        counts = (f"{row['parameters']:,}", f"{row['trainable']:,}")
-        drawn.add_row(row["name"], row["kind"], shape, *counts)
-    totals = (
-        f"{described['parameters']:,} parameters, {described['trainable']:,} trainable, "
-        f"{described['multiply_adds']:,} multiply-adds a sample"
-    )
-    return Group(drawn, totals)

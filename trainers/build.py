@@ -14,7 +14,7 @@ from datasets import order
 from datasets.batch import Batch, picture
 from datasets.refusal import Refusal
 from datasets.shards import Manifest
-from trainers import demands, library, rooms
+from trainers import demands, networks, rooms, sizing, weights
 from trainers.inputs import Inputs
 from trainers.recipe import Recipe
 from trainers.task import Evaluator, Task
@@ -41,25 +41,26 @@ class Shape:
         return torch.zeros(rows, self.channels, *picture, device=device)
 
 
-def shape(recipe: Recipe, manifest: Manifest) -> Shape:
-    """What the model of the recipe is built for on this data set."""
+def shape(recipe: Recipe, manifest: Manifest, *, begun: str | None = None) -> Shape:
+    """What the model of the recipe is built for on this data set; `begun` is the run's folder, where there is one."""
     for index in range(len(recipe.phases)):
         _check_columns(recipe, index, manifest)
         _check_classes(recipe, index, manifest)
-    return fitted(recipe, manifest)
+    return fitted(recipe, manifest, begun=begun)
 
 
-def fitted(recipe: Recipe, manifest: Manifest) -> Shape:
+def fitted(recipe: Recipe, manifest: Manifest, *, begun: str | None = None) -> Shape:
     """The same, whatever the tasks are: for whoever asks the model for features alone."""
     num_classes = len(manifest.classes) or 1
     if manifest.kind == "table":
         inputs = [name for name in manifest.columns if name == "x" or name.startswith("x_")]
         return Shape(num_classes, channels=max(1, len(inputs)), size=0)
     height, stored_width, stored_channels = manifest.shape
-    channels, size = wanted(recipe)
-    weights = _normalisation(recipe)
+    channels, size = wanted(recipe, begun=begun)
     # A channel of one value everywhere has no deviation to divide by.
-    mean, std = weights or (list(manifest.mean), [value or 1.0 for value in manifest.std])
+    mean, std = list(manifest.mean), [value or 1.0 for value in manifest.std]
+    if seen := networks.seen(recipe.model, begun):
+        mean, std = list(seen.mean), list(seen.std)
     _check_pixels(recipe, recipe.data.mean or mean, recipe.data.std or std)
     side = recipe.data.size or size or height
     if not side:
@@ -86,25 +87,26 @@ def _each(values: Sequence[float], channels: int) -> tuple[float, ...]:
     return tuple(values) * channels if len(values) == 1 else tuple(values)
 
 
-def model(recipe: Recipe, shape: Shape) -> nn.Module:
-    """The network, initialised by the recipe's seed; a `Refusal` on `model` where it does not build."""
+def model(recipe: Recipe, shape: Shape, *, pretrained: bool = True) -> nn.Module:
+    """The network, initialised by the recipe's seed; a `Refusal` on `model` where it does not build.
+
+    Its pretrained weights are left out without `pretrained`: where others are loaded, and where only shapes are asked for.
+    """
     torch.manual_seed(order.key(recipe.seed, "model") >> 1)
     with on_part("model"):
-        if recipe.model.name in rooms.doors("models"):
-            context = {
-                "num_classes": shape.num_classes,
-                "channels": shape.channels,
-                "size": shape.size,
-            }
-            network: nn.Module = rooms.door("models", recipe.model.name).build(
-                context, recipe.model.arguments
-            )
-            return network
-        source, name = library.find(recipe.model.name) or ("", "")
-        arguments = recipe.model.arguments
-        return library.build(
-            source, name, arguments, num_classes=shape.num_classes, channels=shape.channels
+        part, own = sizing.settled(recipe.model, shape), None
+        if pretrained and not part.file and part.name not in rooms.doors("models"):
+            own = part.pretrained
+        network = networks.bare(
+            part,
+            num_classes=shape.num_classes,
+            channels=shape.channels,
+            size=shape.size,
+            pretrained=own,
         )
+        if pretrained:
+            weights.begin(part, network)
+    return network
 
 
 def task(
@@ -199,13 +201,14 @@ def on_argument(path: str) -> Iterator[None]:
         raise
 
 
-def wanted(recipe: Recipe) -> tuple[int, int | None]:
-    """(channels, size) that the model insists on; 0 and None where it takes what comes."""
-    name, arguments = recipe.model.name, recipe.model.arguments
-    if name in rooms.doors("models"):
-        channels, size = rooms.door("models", name).constants.get("INPUT", (0, None))
+def wanted(recipe: Recipe, *, begun: str | None = None) -> tuple[int, int | None]:
+    """(channels, size) that the model insists on, or that its weights were shown; 0 and None where it takes what comes."""
+    channels, size = networks.wanted(recipe.model)
+    seen = networks.seen(recipe.model, begun)
+    if seen is None:
         return channels, size
-    return library.input_shape(*_library(recipe), arguments)
+    told = networks.says_size(recipe.model)
+    return channels or seen.channels, size if told else seen.size or size
 
 
 def _check_fit(recipe: Recipe, index: int) -> None:
@@ -266,15 +269,3 @@ def _check_classes(recipe: Recipe, index: int, manifest: Manifest) -> None:
             value=manifest.classes[0],
             remedy="add pictures of another class, or choose another task (`launch.py list tasks`)",
         )
-
-
-def _normalisation(recipe: Recipe) -> tuple[list[float], list[float]] | None:
-    if recipe.model.name in rooms.doors("models"):
-        return None
-    return library.normalisation(*_library(recipe), recipe.model.arguments)
-
-
-def _library(recipe: Recipe) -> tuple[str, str]:
-    found = library.find(recipe.model.name)
-    assert found, "the recipe was checked"
-    return found

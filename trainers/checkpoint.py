@@ -222,9 +222,9 @@ def fitting(url: str, model: nn.Module) -> dict[str, Tensor]:
         if found[name].shape != wanted[name].shape
     ]
     problems = [
-        *([f"lacks {_some(missing)}"] if missing else []),
-        *([f"has {_some(extra)} besides"] if extra else []),
-        *([f"has {_some(shapes)}"] if shapes else []),
+        *([f"lacks {some(missing)}"] if missing else []),
+        *([f"has {some(extra)} besides"] if extra else []),
+        *([f"has {some(shapes)}"] if shapes else []),
     ]
     if problems:
         raise Refusal(
@@ -240,7 +240,7 @@ def load_task(url: str, task: nn.Module, model: nn.Module) -> None:
     found, wanted = _tensors(url, "task.safetensors"), beyond(task, model)
     if set(found) != set(wanted):
         different = sorted(set(found) ^ set(wanted))
-        raise Refusal(f"a checkpoint of another task: {_some(different)} differ", path=url)
+        raise Refusal(f"a checkpoint of another task: {some(different)} differ", path=url)
     with torch.no_grad():
         for name, tensor in wanted.items():
             tensor.copy_(found[name])
@@ -345,5 +345,6 @@ def _damaged(url: str, name: str, why: str) -> Damaged:
     )
 
 
-def _some(names: list[str]) -> str:
+def some(names: list[str]) -> str:
+    """The first three, and how many more."""
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

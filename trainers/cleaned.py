@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from datasets.refusal import Refusal
-from trainers.part import Frozen, ModelPart
+from trainers.model_part import ModelPart
+from trainers.part import Frozen
 
 if TYPE_CHECKING:
     from trainers.recipe import Recipe

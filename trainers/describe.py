@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from datasets.refusal import Refusal
-from trainers import activations, anatomy, build, library, rooms, shown
+from trainers import activations, anatomy, build, library, rooms, shown, sizing
 from trainers.build import Shape
 from trainers.recipe import Recipe
 from trainers.stage import freeze
@@ -18,7 +18,7 @@ def preview(recipe: Recipe, shape: Shape | None = None) -> nn.Module:
     """Build model and tasks on the meta device: wrong arguments and globs surface before data or workers are touched."""
     guess = shape or _guessed(recipe)
     with torch.device("meta"):
-        network = build.model(recipe, guess)
+        network = build.model(recipe, guess, pretrained=False)
         if recipe.scale.checkpoint_activations:
             activations.checkpoint_blocks(network)
         for index, phase in enumerate(recipe.phases):
@@ -29,16 +29,16 @@ def preview(recipe: Recipe, shape: Shape | None = None) -> nn.Module:
     return network
 
 
-def describe(recipe: Recipe, shape: Shape) -> dict[str, Any]:
-    """`{parameters, trainable, modules, multiply_adds, input}`; modules are the leaves with their output shapes.
+def describe(recipe: Recipe, shape: Shape, *, rows: int = 1) -> dict[str, Any]:
+    """`{parameters, trainable, modules, multiply_adds, input}`; modules are the leaves with their outputs of `rows` samples.
 
-    `trainable` counts what learns in at least one phase; multiply-adds are those of one sample's forward pass.
-    A model that does not take the data's shape is a `Refusal`.
+    `trainable` counts what learns in at least one phase; multiply-adds are those of one sample's forward pass; `sized`
+    says what `match_params` found. A model that does not take the data's shape is a `Refusal`.
     """
     network = preview(recipe, shape)
     words = [word for phase in recipe.phases for word in phase.train]
     learning = anatomy.learning(network, words, "phases")
-    outputs, multiply_adds = _traced(recipe, network, shape)
+    outputs, multiply_adds = _traced(recipe, network, shape, rows)
     modules = []
     for name, module in network.named_modules():
         own = dict(module.named_parameters(recurse=False))
@@ -64,12 +64,14 @@ def describe(recipe: Recipe, shape: Shape) -> dict[str, Any]:
             "mean": list(shape.mean),
             "std": list(shape.std),
         },
+        "sized": sizing.told(recipe.model, shape),
     }
 
 
 def loading_lines(recipe: Recipe, shape: Shape, weights: str) -> list[str]:
     """Lines of plain torch that load the weights, without Manta's engine."""
-    arguments = recipe.model.arguments
+    part = sizing.settled(recipe.model, shape)
+    arguments = part.arguments
     said = "".join(f", {key}={value!r}" for key, value in arguments.items())
     if recipe.model.name in rooms.doors("models"):
         door = rooms.door("models", recipe.model.name)
@@ -108,8 +110,7 @@ def loading_lines(recipe: Recipe, shape: Shape, weights: str) -> list[str]:
 
 def without_weights(recipe: Recipe) -> Recipe:
     """The recipe with random weights where it asks for pretrained ones."""
-    pretrained = recipe.model.arguments.get("pretrained")
-    return recipe.override({"model.pretrained": False}) if pretrained else recipe
+    return recipe.override({"model.pretrained": False}) if recipe.model.pretrained else recipe
 
 
 def _guessed(recipe: Recipe) -> Shape:
@@ -118,7 +119,9 @@ def _guessed(recipe: Recipe) -> Shape:
     return Shape(num_classes=10, channels=channels or 3, size=recipe.data.size or size or 224)
 
 
-def _traced(recipe: Recipe, network: nn.Module, shape: Shape) -> tuple[dict[str, list[int]], int]:
+def _traced(
+    recipe: Recipe, network: nn.Module, shape: Shape, rows: int
+) -> tuple[dict[str, list[int]], int]:
     """(output shapes by module, multiply-adds of one sample), from a forward pass on meta."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -127,6 +130,9 @@ def _traced(recipe: Recipe, network: nn.Module, shape: Shape) -> tuple[dict[str,
     for name, module in network.named_modules():
 
         def note(_: nn.Module, __: Any, out: Any, name: str = name) -> None:
+            out = (
+                out[0] if isinstance(out, tuple) and out else out
+            )  # attention gives its weights too
             if isinstance(out, Tensor):
                 outputs[name] = list(out.shape)
 
@@ -134,16 +140,16 @@ def _traced(recipe: Recipe, network: nn.Module, shape: Shape) -> tuple[dict[str,
     counter = FlopCounterMode(display=False)
     try:
         with counter:
-            _forward(recipe, network.eval(), shape, "meta")
+            _forward(recipe, network.eval(), shape, rows)
     finally:
         for handle in handles:
             handle.remove()
-    return outputs, counter.get_total_flops() // 2
+    return outputs, counter.get_total_flops() // (2 * rows)
 
 
-def _forward(recipe: Recipe, network: nn.Module, shape: Shape, device: str) -> None:
-    """One sample through the network."""
-    example = getattr(network, "example", shape.example)(1, device)
+def _forward(recipe: Recipe, network: nn.Module, shape: Shape, rows: int) -> None:
+    """Some samples through the network on meta."""
+    example = getattr(network, "example", shape.example)(rows, "meta")
     try:
         with torch.no_grad():
             network(example)

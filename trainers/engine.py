@@ -84,10 +84,12 @@ class Training:
         assert not recipe.data.cleaned or recipe.data.cleaned.path, "labels are cleaned first"
         self.dataset = feed.dataset(recipe.data)
         self.digest = self.dataset.manifest.digest
-        self.shape = build.shape(recipe, self.dataset.manifest)
+        self.shape = build.shape(recipe, self.dataset.manifest, begun=session.folder)
         self.samplers = feed.samplers(recipe, self.dataset)
         self.plans = [sampler.plan for sampler in self.samplers]
-        self.model = build.model(recipe, self.shape).to(self.device)
+        self.latest = resume.agreed_latest(session)
+        model = build.model(recipe, self.shape, pretrained=not self.latest)
+        self.model = model.to(self.device)
         if recipe.scale.checkpoint_activations:
             activations.checkpoint_blocks(self.model)
         if self.device.type == "cuda":
@@ -99,7 +101,6 @@ class Training:
         )
         self.draws = order.key(recipe.seed, "step")
         self.save_every = recipe.keep.every_steps
-        self.latest = resume.agreed_latest(session)
         self.state = resume.beginning(recipe, self.plans, self.digest)
         begun = time.perf_counter()
         if self.latest:

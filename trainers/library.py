@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,34 +60,33 @@ def known() -> set[str]:
 
 
 def build(
-    library: str, name: str, arguments: Mapping[str, Any], *, num_classes: int, channels: int
+    library: str,
+    name: str,
+    arguments: Mapping[str, Any],
+    *,
+    num_classes: int,
+    channels: int,
+    pretrained: bool | str | None = None,
 ) -> nn.Module:
-    """The model with a head of `num_classes`; a `Refusal` on `model` when an argument is not its own."""
-    given = {key: value for key, value in arguments.items() if key != "pretrained"}
-    pretrained = arguments.get("pretrained")
-    if library != "open_clip" and pretrained not in (None, True, False):
-        raise Refusal(
-            f"{library}'s {name} has pretrained weights or none (it is {pretrained!r})",
-            path="model.pretrained",
-            value=pretrained,
-            remedy="use true or false",
-        )
+    """The model with a head of `num_classes`, with its library's weights where `pretrained` is true or names some.
+
+    Raises Refusal, on `model`, for an argument that is not its own, and for weights that cannot be had.
+    """
     model: nn.Module
+    given = dict(arguments)
     try:
         if library == "timm":
-            import timm
-
-            model = timm.create_model(
-                name, num_classes=num_classes, in_chans=channels, **dict(arguments)
-            )
-        elif library == "torchvision" and arguments.get("pretrained"):
-            model = _torchvision_pretrained(name, num_classes, given)
+            model = _timm(name, given, num_classes, channels, pretrained)
+        elif library == "torchvision" and pretrained:
+            model = _torchvision_pretrained(name, num_classes, given, pretrained)
         elif library == "torchvision":
             import torchvision
 
             model = torchvision.models.get_model(name, num_classes=num_classes, **given)
         else:
-            model = _open_clip(name, num_classes, dict(arguments))
+            model = _open_clip(name, num_classes, given, pretrained)
+    except Refusal:
+        raise
     except (TypeError, ValueError, AssertionError, RuntimeError, OSError) as error:
         # The Hub's and urllib's errors are OSErrors or ValueErrors, by way of FileNotFoundError and URLError.
         if pretrained and _is_of_the_network(error):
@@ -93,7 +94,8 @@ def build(
                 f"the pretrained weights of {library}'s {name} cannot be had: {str(error).splitlines()[0][:200]}",
                 path="model.pretrained",
                 value=pretrained,
-                remedy="they are downloaded once: connect to the network, or set model.pretrained=false",
+                remedy="they are downloaded once: connect to the network, or name a file of them "
+                "(model.pretrained=PATH)",
             ) from error
         raise _explained(library, name, arguments, error) from error
     return model
@@ -104,29 +106,91 @@ def _is_of_the_network(error: Exception) -> bool:
     return isinstance(error, OSError) or module in ("huggingface_hub", "httpx", "requests")
 
 
-def _torchvision_pretrained(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
-    """ImageNet weights with a new head in the place of the old one."""
-    import torch
-    import torchvision
+def _timm(
+    name: str,
+    arguments: dict[str, Any],
+    num_classes: int,
+    channels: int,
+    pretrained: bool | str | None,
+) -> nn.Module:
+    import timm
 
-    model: nn.Module = torchvision.models.get_model(name, weights="DEFAULT", **arguments)
-    path, head = [
-        (path, module)
-        for path, module in model.named_modules()
-        if isinstance(module, torch.nn.Linear)
-    ][-1]
-    parent, _, leaf = path.rpartition(".")
-    setattr(model.get_submodule(parent), leaf, torch.nn.Linear(head.in_features, num_classes))
+    if isinstance(pretrained, str):
+        raise _unnamed(
+            f"timm's {name}", pretrained, timm.list_pretrained(f"{name.split('.')[0]}.*")
+        )
+    # Of each of its many attempts to reach the Hub it warns; what came of them is said in one line.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    model: nn.Module = timm.create_model(
+        name,
+        pretrained=bool(pretrained),
+        num_classes=num_classes,
+        in_chans=channels,
+        **arguments,
+    )
     return model
 
 
-def _open_clip(name: str, num_classes: int, arguments: dict[str, Any]) -> nn.Module:
+def _unnamed(model: str, said: Any, names: list[str]) -> Refusal:
+    """No weights are called so."""
+    known = f"known: {', '.join(names[:12])}" if names else "there are none"
+    if model.startswith("timm's") and names:
+        known = f"a name of timm's says which weights: model={names[0]}, with model.pretrained=true"
+    return Refusal(
+        f"{model} has no weights called {said!r}", path="model.pretrained", value=said, remedy=known
+    )
+
+
+def _torchvision_weights(name: str, pretrained: bool | str) -> Any:
+    """One of the members of torchvision's enumeration of a model's weights."""
+    import torchvision
+
+    known = torchvision.models.get_model_weights(name)
+    if pretrained is True and hasattr(known, "DEFAULT"):
+        return known.DEFAULT
+    if pretrained not in known.__members__:
+        raise _unnamed(f"torchvision's {name}", pretrained, list(known.__members__))
+    return known[pretrained]
+
+
+def _torchvision_pretrained(
+    name: str, num_classes: int, arguments: dict[str, Any], pretrained: bool | str
+) -> nn.Module:
+    """The weights with a new head in the place of the old one."""
+    import torch
+    import torchvision
+
+    from trainers import weights
+
+    found = _torchvision_weights(name, pretrained)
+    model: nn.Module = torchvision.models.get_model(name, weights=found, **arguments)
+    path = weights.head(model)
+    old = model.get_submodule(path)
+    new: nn.Module
+    if isinstance(old, torch.nn.Conv2d):  # SqueezeNet's classes are maps
+        new = torch.nn.Conv2d(old.in_channels, num_classes, 1)
+    else:
+        assert isinstance(old, torch.nn.Linear), f"{name} ends in a {type(old).__name__}"
+        new = torch.nn.Linear(old.in_features, num_classes)
+    parent, _, leaf = path.rpartition(".")
+    setattr(model.get_submodule(parent), leaf, new)
+    return model
+
+
+def _open_clip(
+    name: str, num_classes: int, arguments: dict[str, Any], pretrained: bool | str | None
+) -> nn.Module:
     """An open_clip image tower under a linear head."""
     import open_clip
     import torch
 
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if pretrained and pretrained not in tags:
+        raise _unnamed(f"open_clip's {name}", pretrained, tags)
     # Said, or open_clip moves what was made on meta to the CPU, which has no data to move.
-    clip = open_clip.create_model(name, device=torch.get_default_device(), **arguments)
+    clip = open_clip.create_model(
+        name, pretrained=pretrained or None, device=torch.get_default_device(), **arguments
+    )
     size = open_clip.get_model_config(name)["embed_dim"]
     return torch.nn.Sequential(clip.visual, torch.nn.Linear(size, num_classes))
 
@@ -146,25 +210,41 @@ def input_shape(library: str, name: str, arguments: Mapping[str, Any]) -> tuple[
     import open_clip
 
     size = open_clip.get_model_config(name)["vision_cfg"].get("image_size", 224)
+    size = arguments.get("force_image_size") or size
     return 3, size[0] if isinstance(size, list | tuple) else size
 
 
-def normalisation(
-    library: str, name: str, arguments: Mapping[str, Any]
-) -> tuple[list[float], list[float]] | None:
-    """(mean, std) that pretrained weights were trained with; None for random weights."""
-    if not arguments.get("pretrained"):
-        return None
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How pictures were shown to a network while its weights were learnt."""
+
+    channels: int
+    size: int | None  # pixels a side
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def seen(library: str, name: str, pretrained: bool | str) -> Seen | None:
+    """What the library's weights were shown; None where it does not say."""
     if library == "timm":
         import timm
 
         settings = timm.get_pretrained_cfg(name)
-        return list(settings.mean), list(settings.std)
+        if settings is None:
+            return None
+        channels, size = settings.input_size[0], settings.input_size[-1]
+        return Seen(channels, size, tuple(settings.mean), tuple(settings.std))
     if library == "torchvision":
-        return [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+        shown = _torchvision_weights(name, pretrained).transforms()
+        return Seen(3, int(shown.crop_size[0]), tuple(shown.mean), tuple(shown.std))
     import open_clip
 
-    return list(open_clip.OPENAI_DATASET_MEAN), list(open_clip.OPENAI_DATASET_STD)
+    known: dict[str, Any] = {}
+    if isinstance(pretrained, str):
+        known = open_clip.get_pretrained_cfg(name, pretrained) or {}
+    mean = known.get("mean") or open_clip.OPENAI_DATASET_MEAN
+    std = known.get("std") or open_clip.OPENAI_DATASET_STD
+    return Seen(3, input_shape(library, name, {})[1], tuple(mean), tuple(std))
 
 
 def _explained(library: str, name: str, arguments: Mapping[str, Any], error: Exception) -> Refusal:
@@ -211,5 +291,5 @@ def _parameters(library: str, name: str) -> set[str]:
         import open_clip
 
         callables = [open_clip.create_model]
-    hidden = {"self", "args", "kwargs", "num_classes", "in_chans"}
+    hidden = {"self", "args", "kwargs", "num_classes", "in_chans", "pretrained", "weights"}
     return {p for call in callables for p in inspect.signature(call).parameters} - hidden

@@ -16,7 +16,7 @@ from pydantic_core import CoreSchema
 
 from datasets.foreign.spec import PYTHON, V2
 from datasets.refusal import Refusal, nearest
-from trainers import foreign, library, rooms
+from trainers import foreign, rooms
 from trainers.grammar import pairs, refusal
 
 
@@ -80,8 +80,9 @@ class Part(Frozen):
                     "additionalProperties": False,
                 }
             )
-            if not own:  # {pad_crop: {padding: 1}}
-                short = {"type": ["object", "null"], "properties": arguments, "required": required}
+            if not own or cls.room == "models":  # {pad_crop: {padding: 1}}
+                beneath = {**own, **arguments}
+                short = {"type": ["object", "null"], "properties": beneath, "required": required}
                 forms.append(
                     {
                         "type": "object",
@@ -100,38 +101,6 @@ class Part(Frozen):
     def _foreign(cls) -> list[dict[str, Any]]:
         """Forms for parts that are no file of the room."""
         return []
-
-
-class ModelPart(Part):
-    """A file of trainers/models, else a model of timm, torchvision or open_clip."""
-
-    room = "models"
-
-    def checked(self, path: str) -> dict[str, Any]:
-        if self.name in rooms.doors("models"):
-            return super().checked(path)
-        if library.find(self.name) is None:
-            names = {*rooms.doors("models"), *library.known()}
-            prefix, colon, _ = self.name.partition(":")
-            if colon and prefix in library.LIBRARIES:
-                names = {f"{prefix}:{name}" for name in library.names(prefix)}
-            raise Refusal(
-                f"no model is called '{self.name}'",
-                path=path,
-                value=self.name,
-                remedy=nearest(self.name, names),
-            )
-        # A library's arguments are checked by building on the meta device (trainers/describe.py).
-        return self.model_dump()
-
-    @classmethod
-    def _bare_names(cls) -> list[dict[str, Any]]:
-        return [{"type": "string", "examples": [*rooms.doors("models"), "timm:resnet18"]}]
-
-    @classmethod
-    def _foreign(cls) -> list[dict[str, Any]]:
-        name = {"type": "string", "not": {"enum": list(rooms.doors("models"))}}
-        return [{"type": "object", "properties": {"name": name}, "required": ["name"]}]
 
 
 class TaskPart(Part):

@@ -30,9 +30,9 @@ from trainers import rooms, searching
 from trainers.cleaned import finder
 from trainers.data import Data, PhaseData
 from trainers.grammar import DEVICE, NAME, ORIGINS, SCORE, assign, change, pairs, read_yaml, refusal
+from trainers.model_part import ModelPart
 from trainers.part import (
     Frozen,
-    ModelPart,
     Part,
     SchedulePart,
     TaskPart,

@@ -196,11 +196,12 @@ def _predictions(folder: str) -> Any:
 
 
 def _pretrained(said: Cleaned) -> dict[str, Any]:
-    """The model as it is said; one of a library with its pretrained weights, unless it says otherwise."""
+    """The model as it is said, with the weights that come with it where it says nothing of them."""
     assert said.model
     part: dict[str, Any] = said.model.model_dump()
-    if said.model.name not in rooms.doors("models"):
+    if part["pretrained"] is None:
+        door = rooms.doors("models").get(said.model.name)
         source, _ = library.find(said.model.name) or ("", "")
-        if source != "open_clip":  # whose weights have names
-            part.setdefault("pretrained", True)
+        # open_clip's weights have names.
+        part["pretrained"] = "MEAN" in door.constants if door else source != "open_clip"
     return part

@@ -107,7 +107,7 @@ def test_words_that_mean_nothing_are_refused(word: str, told: str) -> None:
 def test_our_models_have_layers_and_heads(name: str) -> None:
     door = rooms.door("models", name)
     channels, size = door.constants.get("INPUT", (3, 32))
-    context = {"num_classes": 4, "channels": channels, "size": size}
+    context = {"num_classes": 4, "channels": channels, "size": size or 32}
     with torch.device("meta"):
         network = door.build(context, {})
     inside = [p for layer in anatomy.layers(network) for p in layer.parameters]

@@ -8,6 +8,7 @@ from torch import nn
 
 from datasets.ranges import Width
 
+SIZED_BY = "hidden"  # what `match_params` changes
 _ACTIVATIONS = {"sigmoid": nn.Sigmoid, "tanh": nn.Tanh, "relu": nn.ReLU, "gelu": nn.GELU}
 
 

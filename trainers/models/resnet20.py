@@ -2,60 +2,14 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from datasets.ranges import FirstWidth
+from trainers.models._cifar_resnet import CifarResNet
+
+SIZED_BY = "width"  # what `match_params` changes
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions; the shortcut subsamples and pads with zero channels (option A, no parameters)."""
-
-    def __init__(self, inputs: int, outputs: int, *, stride: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outputs)
-        self.stride, self.missing = stride, outputs - inputs
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)), inplace=True)))
-        if self.missing:
-            before = self.missing // 2
-            x = x[:, :, :: self.stride, :: self.stride]
-            x = F.pad(x, (0, 0, 0, 0, before, self.missing - before))
-        return F.relu(out + x, inplace=True)
-
-
-class ResNet20(nn.Module):
-    """(B, channels, S, S) -> logits (B, num_classes); three stages of three blocks, `width` channels in the first."""
-
-    def __init__(self, num_classes: int, channels: int, *, width: FirstWidth = 16) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        stages = []
-        inputs = width
-        for index in range(3):
-            outputs = width * 2**index
-            strides = [1 if index == 0 else 2, 1, 1]
-            blocks = []
-            for stride in strides:
-                blocks.append(BasicBlock(inputs, outputs, stride=stride))
-                inputs = outputs
-            stages.append(nn.Sequential(*blocks))
-        self.layer1, self.layer2, self.layer3 = stages
-        self.head = nn.Linear(inputs, num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, image: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(image)), inplace=True)
-        x = self.layer3(self.layer2(self.layer1(x)))
-        logits: Tensor = self.head(x.mean((2, 3)))
-        return logits
-
-
-build = ResNet20
+def build(num_classes: int, channels: int, *, width: FirstWidth = 16) -> nn.Module:
+    """(B, channels, S, S) -> logits (B, num_classes); `width` channels in the first stage."""
+    return CifarResNet(num_classes, channels, blocks=3, width=width)

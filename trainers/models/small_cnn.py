@@ -6,6 +6,8 @@ from torch import Tensor, nn
 
 from datasets.ranges import Share, Width
 
+SIZED_BY = "width"  # what `match_params` changes
+
 
 class SmallCNN(nn.Module):
     """(B, channels, S, S), S >= 2 -> logits (B, num_classes); `width` channels in the middle, half before, double after."""
