@@ -8,7 +8,7 @@ from typing import Any
 FRACTIONS = ("accuracy", "top1", "top5", "precision", "recall", "f1", "auc", "auroc", "map", "iou")
 LOWER = (
     *("loss", "nll", "perplexity", "error", "rmse", "mse", "mae", "ece"),
-    *("distance", "fid", "kid", "wasserstein"),
+    *("distance", "fid", "kid", "wasserstein", "dead"),
 )
 Z_95 = 1.959963984540054
 
