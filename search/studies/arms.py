@@ -138,8 +138,18 @@ def before(study: Study) -> Iterator[tuple[str, int | None, Recipe]]:
         if said.seed is not None:
             yield name, None, base.override({"seed": said.seed})
             continue
+        # A path of what it lacks, such as the seed of a noise that only the arms have, is none of its.
+        kept = study.model_copy(update={"seeded": [p for p in study.seeded if _has(base, p)]})
         for seed in study.run_seeds:
-            yield name, seed, seeded(study, base, seed)
+            yield name, seed, seeded(kept, base, seed)
+
+
+def _has(recipe: Recipe, path: str) -> bool:
+    """Whether what holds the last key of a dotted path is there."""
+    node: Any = recipe.plain()
+    for key in path.split(".")[:-1]:
+        node = node.get(key) if isinstance(node, dict) else None
+    return node is not None
 
 
 def _moved(study: Study, recipe: Recipe) -> Changes:

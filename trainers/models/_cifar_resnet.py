@@ -29,7 +29,9 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """(B, channels, S, S) -> logits (B, num_classes); three stages of `blocks`, `width` channels in the first."""
 
-    def __init__(self, num_classes: int, channels: int, *, blocks: int, width: int) -> None:
+    def __init__(
+        self, num_classes: int, channels: int, *, blocks: int, width: int, dropout: float
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -44,6 +46,7 @@ class CifarResNet(nn.Module):
                 inputs = outputs
             stages.append(nn.Sequential(*chain))
         self.layer1, self.layer2, self.layer3 = stages
+        self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(inputs, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
@@ -52,5 +55,5 @@ class CifarResNet(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(image)), inplace=True)
         x = self.layer3(self.layer2(self.layer1(x)))
-        logits: Tensor = self.head(x.mean((2, 3)))
+        logits: Tensor = self.head(self.dropout(x.mean((2, 3))))
         return logits

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from torch import nn
 
-from datasets.ranges import FirstWidth
+from datasets.ranges import FirstWidth, Share
 from trainers.models._cifar_resnet import CifarResNet
 
 SIZED_BY = "width"  # what `match_params` changes
 
 
-def build(num_classes: int, channels: int, *, width: FirstWidth = 16) -> nn.Module:
-    """(B, channels, S, S) -> logits (B, num_classes); `width` channels in the first stage."""
-    return CifarResNet(num_classes, channels, blocks=3, width=width)
+def build(
+    num_classes: int, channels: int, *, width: FirstWidth = 16, dropout: Share = 0.0
+) -> nn.Module:
+    """(B, channels, S, S) -> logits (B, num_classes); `width` channels in the first stage, dropout before the head."""
+    return CifarResNet(num_classes, channels, blocks=3, width=width, dropout=dropout)
