@@ -19,10 +19,11 @@ from datasets.batch import Batch
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from datasets.stream import JUDGED, EvalStream, View
-from trainers import anatomy, build, checkpoint, rooms, shown
+from trainers import build, checkpoint, rooms, shown
 from trainers.explaining import layers
 from trainers.explaining.layers import Layer
 from trainers.explaining.maps import Logits, Maps, ready
+from trainers.features import features
 from trainers.task import Task
 
 AT_ONCE = 32  # pictures; of a map the library keeps all that a layer gives
@@ -155,16 +156,13 @@ class Subject:
 
     def features(self, split: str, rows: Rows) -> NDArray[np.float32]:
         """(N, D): what the network's head is given."""
-        body = anatomy.headless(self.network)
         assert self.task is not None  # whose weights are loaded with it
-        readied = build.readying(self.shape, self.device)
-        with torch.no_grad():
-            found = [
-                body(readied(batch)["image"]).flatten(1).float().cpu()
-                for batch in self.batches(split, rows)
-            ]
-        features: NDArray[np.float32] = torch.cat(found).numpy()
-        return features
+        ready = build.readying(self.shape, self.device)
+        chosen = np.asarray(rows, np.int64)
+        _, found = features(
+            self.network, self.dataset, split, view=self.view, ready=ready, rows=chosen
+        )
+        return found
 
     def places(self, split: str, rows: Rows) -> Places | None:
         """Boxes and parts of the rows, moved as the frame moves the pictures; None where the data have no boxes for them."""

@@ -7,10 +7,10 @@ from functools import lru_cache
 from typing import Any
 
 from cluster.connection import connected
+from cluster.tasks import RETRIES, results
 from datasets.packing.jobs import Job, Note, Packing, Runner
 
 AHEAD = 2  # tasks in flight for each CPU: nobody waits, and a stop is soon over
-RETRIES = 3  # of a task whose machine died; what the code raises is raised at once
 
 
 def on_ray() -> Runner:
@@ -22,32 +22,9 @@ def on_ray() -> Runner:
         # Columns and names of a large set are many megabytes: they travel to a machine once, not with each task.
         held = ray.put(packing)
         most = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
-        left, flying = iter(enumerate(jobs)), dict[Any, int]()
-        try:
-            while True:
-                while len(flying) < most and (following := next(left, None)):
-                    place, job = following
-                    flying[task.remote([held], job)] = place
-                if not flying:
-                    return
-                (done,), _ = ray.wait([*flying], num_returns=1)
-                place = flying.pop(done)
-                yield place, _got(ray, done)
-        finally:
-            for reference in flying:
-                ray.cancel(reference)
+        yield from results(task, (([held], job) for job in jobs), most=most)
 
     return run
-
-
-def _got(ray: Any, reference: Any) -> Note:
-    from ray.exceptions import RayTaskError
-
-    try:
-        note: Note = ray.get(reference)
-    except RayTaskError as error:
-        raise (error.cause or error) from None
-    return note
 
 
 def _pack(held: list[Any], job: Job) -> Note:

@@ -23,16 +23,17 @@ def features(
     *,
     view: View,
     ready: Callable[[Batch], Batch],
+    rows: NDArray[np.int64] | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(ids (N,), features (N, D)) of a split, by a network in eval mode; `ready` moves batches to its device.
+    """(ids (N,), features (N, D)) of a split, or of some `rows` in their order; `ready` moves batches to the device.
 
-    Raises Refusal for a network without a linear head.
+    The network is put into eval mode. Raises Refusal for a network without a linear head.
     """
     body = anatomy.headless(network).eval()
     ids: list[Tensor] = []
     found: list[Tensor] = []
     with torch.no_grad():
-        for batch in EvalStream(dataset, split, batch=EVAL_ROWS, view=view):
+        for batch in EvalStream(dataset, split, batch=EVAL_ROWS, view=view, rows=rows):
             found.append(body(ready(batch)["image"]).flatten(1).float().cpu())
             ids.append(batch["id"].cpu())
     return torch.cat(ids).numpy(), torch.cat(found).numpy()

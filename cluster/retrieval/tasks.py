@@ -12,14 +12,13 @@ import torch
 from cluster import capacity
 from cluster.connection import connected
 from cluster.session import choose_device
+from cluster.tasks import RETRIES, results
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from trainers import feed
 from trainers.retrieval import jobs
 from trainers.retrieval.embedder import Embedder, Metric
 from trainers.retrieval.jobs import Job, Piece, Runner
-
-RETRIES = 3  # of a task whose machine died; what the code raises is raised at once
 
 
 @dataclass(frozen=True)
@@ -57,32 +56,10 @@ def on_ray(work: Work, workers: int | None) -> Runner:
         # The network travels to a machine once, not with each task.
         cpu = replace(work.embedder, device=torch.device("cpu"))
         held = ray.put(replace(work, embedder=cpu))
-        left, flying = iter(enumerate(listed)), dict[Any, int]()
-        try:
-            while True:
-                while len(flying) < most and (following := next(left, None)):
-                    place, job = following
-                    flying[task.remote([held], job, place == 0)] = place
-                if not flying:
-                    return
-                (done,), _ = ray.wait([*flying], num_returns=1)
-                place = flying.pop(done)
-                yield place, _got(ray, done)
-        finally:
-            for reference in flying:
-                ray.cancel(reference)
+        given = (([held], job, place == 0) for place, job in enumerate(listed))
+        yield from results(task, given, most=most)
 
     return run
-
-
-def _got(ray: Any, reference: Any) -> Piece:
-    from ray.exceptions import RayTaskError
-
-    try:
-        piece: Piece = ray.get(reference)
-    except RayTaskError as error:
-        raise (error.cause or error) from None
-    return piece
 
 
 def _done(held: list[Any], job: Job, check: bool) -> Piece:
