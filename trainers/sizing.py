@@ -68,6 +68,7 @@ def _found(plain: str, shape: Shape) -> tuple[int, int, int]:
                 counts[steps] = _counted(NetworkPart.model_validate(checked), shape)
             except (Refusal, ValidationError) as error:
                 if steps == 1:
+                    _counted(part.bare, shape)  # refused whatever the argument is: for what it is
                     raise _at_once(match, error) from None
                 return MOST**4
         return counts[steps]

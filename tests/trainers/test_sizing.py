@@ -117,6 +117,12 @@ def test_an_argument_that_takes_no_such_number_is_named(digits: Recipe, by: str,
     assert refused.value.path == "model.match_params.by" and refused.value.value == by
 
 
+def test_what_is_wrong_without_it_is_told_as_it_is(digits: Recipe) -> None:
+    with pytest.raises(Refusal, match="8 pixels") as refused:
+        preview(sized(digits, "vit", 90_000_000), Shape(10, 3, 8))
+    assert refused.value.path == "model.patch" and refused.value.value == 16
+
+
 def test_what_is_found_does_not_change_what_the_run_is(digits: Recipe) -> None:
     recipe = sized(digits, "small_cnn", "resnet20")
     again = Recipe.check(recipe.plain())
