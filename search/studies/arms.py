@@ -126,8 +126,19 @@ def cells(study: Study, listed: list[Arm]) -> list[Cell]:
 
 
 def seeded(study: Study, recipe: Recipe, seed: int) -> Recipe:
-    """The recipe of one run."""
-    return recipe.override({"seed": seed, **dict.fromkeys(study.seeded, seed)})
+    """The recipe of one run. A path in what this recipe leaves out, such as the seed of a noise it lacks, is none of its."""
+    own = [path for path in study.seeded if not _left_out(recipe, path)]
+    return recipe.override({"seed": seed, **dict.fromkeys(own, seed)})
+
+
+def _left_out(recipe: Recipe, path: str) -> bool:
+    """Whether a key on the way to the last one of a dotted path is known and null."""
+    node: Any = recipe.plain()
+    for key in path.split(".")[:-1]:
+        if not isinstance(node, dict) or key not in node:
+            return False  # a mistake, which `override` tells
+        node = node[key]
+    return node is None
 
 
 def before(study: Study) -> Iterator[tuple[str, int | None, Recipe]]:
@@ -138,18 +149,8 @@ def before(study: Study) -> Iterator[tuple[str, int | None, Recipe]]:
         if said.seed is not None:
             yield name, None, base.override({"seed": said.seed})
             continue
-        # A path of what it lacks, such as the seed of a noise that only the arms have, is none of its.
-        kept = study.model_copy(update={"seeded": [p for p in study.seeded if _has(base, p)]})
         for seed in study.run_seeds:
-            yield name, seed, seeded(kept, base, seed)
-
-
-def _has(recipe: Recipe, path: str) -> bool:
-    """Whether what holds the last key of a dotted path is there."""
-    node: Any = recipe.plain()
-    for key in path.split(".")[:-1]:
-        node = node.get(key) if isinstance(node, dict) else None
-    return node is not None
+            yield name, seed, seeded(study, base, seed)
 
 
 def _moved(study: Study, recipe: Recipe) -> Changes:
