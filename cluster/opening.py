@@ -74,6 +74,7 @@ def foreknown(
             value=kept,
             remedy="set data.splits.val above 0, or keep.metric=null to keep the last checkpoint",
         )
+    demands.check_judged(recipe, dataset)
     return {
         "model.json": json.dumps(described, indent=1).encode(),
         "data.json": json.dumps(card(dataset), indent=1).encode(),

@@ -80,3 +80,35 @@ def check_data(recipe: Recipe, index: int, dataset: Dataset) -> None:
             value=samples,
             remedy=f"use {size}, or {others}" if size > 1 else others,
         )
+
+
+def check_judged(recipe: Recipe, dataset: Dataset) -> None:
+    """Refuse to choose checkpoints by a validation split that says nothing of a class that is learnt."""
+    kept = recipe.keep.metric or ""
+    chooses = [
+        rooms.door("evals", part.name).constants
+        for part in recipe.evals.values()
+        if part.on == "val"
+    ]
+    by_class = any(
+        kept.removeprefix("val/") in door.get("SCORES", ()) and "label" in door.get("NEEDS", ())
+        for door in chooses
+    )
+    if not by_class or not subsets.counts(dataset):
+        return
+    pairs = zip(
+        dataset.manifest.classes,
+        subsets.counts(dataset),
+        subsets.counts(dataset, "val"),
+        strict=True,
+    )
+    missing = [name for name, learnt, judged in pairs if learnt and not judged]
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise Refusal(
+            f"class '{missing[0]}'{more} has no validation sample, and checkpoints are chosen by {kept}",
+            path="keep.metric",
+            value=kept,
+            remedy="cut a validation split that has all classes (data.splits.val), choose classes with "
+            "data.subset.classes, or set keep.metric=null",
+        )

@@ -14,7 +14,7 @@ from datasets import shards
 from datasets.refusal import Refusal
 from datasets.sources import digits as source
 from tests.trainers.runs import rows, summary
-from trainers import symptoms
+from trainers import demands, symptoms
 from trainers.engine import fit
 from trainers.recipe import Recipe
 
@@ -150,10 +150,15 @@ def test_a_class_that_nothing_is_validated_on(
     train, val = halves()
     seen = np.isin(val["label"], [4, 7], invert=True)
     url = packed(tmp_path / "some", train, {name: column[seen] for name, column in val.items()})
-    recipe = digits.override({"data.url": url, "data.source": None})
+    choosing = digits.override({"data.url": url, "data.source": None})
+    dataset = shards.open_dataset(url)
+    with pytest.raises(Refusal, match="class '4' .and 1 more. has no validation sample") as caught:
+        demands.check_judged(choosing, dataset)
+    assert (caught.value.path, caught.value.value) == ("keep.metric", "val/accuracy")
+    recipe = choosing.override({"keep.metric": None})
+    demands.check_judged(recipe, dataset)
     expected = "No validation sample of 4, 7: no score here says how well they are told"
     assert any(note.startswith(expected) for note in notes(recipe, local()))
-    dataset = shards.open_dataset(url)
     assert symptoms.unjudged(recipe, dataset) and not symptoms.unjudged(
         recipe.override({"evals": {}, "keep.metric": None}), dataset
     )
