@@ -211,7 +211,9 @@ def _check_shots(labels: Integers, shots: int, classes: Sequence[str]) -> None:
             f"class '{classes[least]}' has {sizes[least]} samples to learn from, not {shots}",
             path="data.subset.shots",
             value=shots,
-            remedy=f"use {sizes[least]} or fewer" if sizes[least] else "leave the class out",
+            remedy=f"use data.subset.shots={sizes[least]} or fewer, or choose other classes with data.subset.classes"
+            if sizes[least]
+            else "choose classes that have some with data.subset.classes",
         )
 
 

@@ -54,7 +54,7 @@ def test_recipe_trains_two_steps_in_process(
         "search": None,
     }
     if is_made(recipe.data):  # the real set is not at hand: a small one of its form is
-        short |= {"data.url": published(recipe.data), "data.batch": 4}
+        short |= {"data.url": published(recipe.data), "data.batch": 8}
         short |= {"model.pretrained": False} if recipe.model.pretrained else {}
         short |= {"data.size": 64} if recipe.model.name.startswith("torchvision:resnet") else {}
     for index in range(len(recipe.phases)):

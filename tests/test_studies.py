@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from datasets.shards import open_dataset
 from datasets.sources.fashion_mnist import INSTALLED
@@ -17,6 +16,7 @@ from search.studies import drive, table
 from search.studies.study import Study
 from tests.commands import cli
 from trainers.data import Data
+from trainers.grammar import read_yaml
 from trainers.recipe import Recipe
 from trainers.rooms import ROOT
 
@@ -46,13 +46,33 @@ def test_a_study_says_what_it_asks(path: Path) -> None:
 def test_a_study_runs_two_steps_of_each_arm(path: Path, tmp_path: Path) -> None:
     if path.stem.startswith("fashion") and not Path(INSTALLED).exists():
         pytest.skip("Debian's dataset-fashion-mnist is not installed")
-    short = ["set.phases.0.epochs=null", "set.phases.0.steps=2", "set.log.tensorboard=false"]
-    study = Study.load(str(path), [*short, "set.scale.device=cpu", "seeds=1", "parallel=1"])
+    study = in_two_steps(path)
     folder = drive.run(study, out=str(tmp_path))
     assert folder.state["status"] == "finished"
     found = table.read(folder)
     assert all(row.results[0].entry.status == "finished" for row in found.rows)
     assert len(found.claims) == len(study.claims)
+
+
+def in_two_steps(path: Path) -> Study:
+    """The small study with one seed and two steps of each phase; where epochs are compared, of an epoch each."""
+    tree = read_yaml(path.read_text(), str(path))
+    own = tree.get("scales", {}).get("small", {})
+    recipe = Recipe.load(str(ROOT / own.get("recipe", tree["recipe"])))
+    short: dict[str, Any] = {"log.tensorboard": False, "scale.device": "cpu"}
+    if "phases.0.epochs" in tree.get("factors", {}):
+        short |= {"data.subset": {"shots": 1}, "data.batch": 10}
+    else:
+        for index in range(len(recipe.phases)):
+            short |= {f"phases.{index}.epochs": None, f"phases.{index}.steps": 2}
+    holder = own if own else tree
+    holder["set"] = {**holder.get("set", {}), **short}
+    for before in own.get("before", {}).values():
+        before["set"] = {**before.get("set", {}), **short}
+    if own:
+        own["seeds"] = [0]
+        tree["scales"]["small"] = own
+    return Study.check({**tree, "name": path.stem, "seeds": [0], "parallel": 1})
 
 
 def without_weights(node: Any) -> Any:
@@ -68,7 +88,7 @@ def without_weights(node: Any) -> Any:
 
 def at_full_scale(path: Path, published: Callable[[Data], str], **changes: Any) -> Study:
     """The study of the real data, reading a small set of their form."""
-    tree = without_weights(yaml.safe_load(path.read_text()))
+    tree = without_weights(read_yaml(path.read_text(), str(path)))
     full = tree["scales"]["full"]
     recipe = Recipe.load(str(ROOT / full.get("recipe", tree["recipe"])))
     extra = any("data.extra" in arm for arm in full.get("arms", {}).values())
@@ -79,7 +99,7 @@ def at_full_scale(path: Path, published: Callable[[Data], str], **changes: Any) 
     full["set"] = {
         **full.get("set", {}),
         **origin,
-        "data.batch": 4,
+        "data.batch": 8,
         "scale.device": "cpu",
         **changes,
     }
@@ -118,7 +138,8 @@ def test_the_real_study_runs_on_files_of_that_form(
     arm = next(arm for arm in arms if arm.label == label)
     changes: dict[str, Any] = {"log.tensorboard": False}
     if not any(change.startswith("phases.0.epochs") for change in arm.changes):
-        changes |= {"phases.0.epochs": None, "phases.0.steps": 2}
+        for index in range(len(arm.recipe.phases)):
+            changes |= {f"phases.{index}.epochs": None, f"phases.{index}.steps": 2}
     if not any("model" in change for each in arms for change in each.changes):
         words = {word for each in arms for word in each.recipe.phases[0].train}
         if words == {"*"}:  # what reads the set is tried here; large networks are built above

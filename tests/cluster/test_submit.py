@@ -123,7 +123,7 @@ def test_a_study_is_a_job_too(address: str, tmp_path: Path) -> None:
     said = cli("submit", "--address", address, "--", *words)
     assert said.code == 0, said.out + said.err
     assert "momentum .9, seed 0:" in said.out and "(2 of 2)" in said.out
-    folder = tmp_path / "runs" / "digits_momentum"
+    folder = tmp_path / "runs" / "digits_momentum-small"
     told = json.loads(cli("study", folder, "status", "--json").out)
     assert told["status"] == "finished" and (folder / "report.html").exists()
     mistake = ["study", "studies/digits_momentum.yaml", "sed=1", "--out", tmp_path / "runs"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -22,8 +23,8 @@ def most(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     wanted = {"train": 10**6, "eval": 10**6}
     real = build.model
 
-    def model(*args: object) -> nn.Module:
-        network = real(*args)  # type: ignore[arg-type]
+    def model(*args: Any, **kwargs: Any) -> nn.Module:
+        network = real(*args, **kwargs)
 
         def look(module: nn.Module, given: tuple[Tensor]) -> None:
             kind = "train" if module.training else "eval"
