@@ -353,4 +353,4 @@ def test_wishes_from_elsewhere(recipe: Callable[..., Path], tmp_path: Path) -> N
         summary = Run.open(folder.trial(number)).summary
         assert summary["restarts"] == [stood[number]["steps"]], "gone on with where it stood"
     said = cli("search", folder.url, "--cancel")
-    assert said.code == 2 and "nobody drives it" in said.err
+    assert said.code == 2 and "the search is finished" in said.err
