@@ -111,7 +111,7 @@ def blurred(low: float, high: float, probability: float) -> Alter:
         sigma = low + (high - low) * float(draws[1])
         weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1) / sigma) ** 2)
         weights = (weights / weights.sum()).view(1, 1, 1, -1)
-        # Two passes along the sides: a tenth of torchvision's one over squares.
+        # Two passes of k weights in the place of one of k x k.
         soft = functional.pad(image.float()[:, None], [reach] * 4, mode="reflect")
         soft = functional.conv2d(functional.conv2d(soft, weights), weights.mT)
         return soft[:, 0].round().to(torch.uint8)

@@ -57,6 +57,17 @@ def counts(dataset: Dataset, split: str = "train") -> list[int]:
     return found
 
 
+def unjudged(dataset: Dataset) -> list[str]:
+    """Classes that are learnt and have no validation sample, by name; none where there is no validation split."""
+    if "val" not in dataset.manifest.splits:
+        return []
+    learnt, judged = counts(dataset), counts(dataset, "val")
+    if not any(judged):
+        return []
+    pairs = zip(dataset.manifest.classes, learnt, judged, strict=True)
+    return [name for name, n, seen in pairs if n and not seen]
+
+
 def of_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
     """The samples of some classes, in all splits; labels are numbered by the order of their names in `classes`."""
     manifest = dataset.manifest

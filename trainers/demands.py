@@ -94,15 +94,7 @@ def check_judged(recipe: Recipe, dataset: Dataset) -> None:
         kept.removeprefix("val/") in door.get("SCORES", ()) and "label" in door.get("NEEDS", ())
         for door in chooses
     )
-    if not by_class or not subsets.counts(dataset):
-        return
-    pairs = zip(
-        dataset.manifest.classes,
-        subsets.counts(dataset),
-        subsets.counts(dataset, "val"),
-        strict=True,
-    )
-    missing = [name for name, learnt, judged in pairs if learnt and not judged]
+    missing = subsets.unjudged(dataset) if by_class else []
     if missing:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise Refusal(

@@ -66,13 +66,7 @@ def found(
 
 def unjudged(recipe: Recipe, dataset: Dataset) -> list[str]:
     """Classes that are learnt and have no validation sample; known before the first step."""
-    if not recipe.evals or "val" not in dataset.manifest.splits:
-        return []
-    learnt, judged = subsets.counts(dataset), subsets.counts(dataset, "val")
-    if not any(judged):
-        return []
-    pairs = zip(dataset.manifest.classes, learnt, judged, strict=True)
-    missing = [name for name, n, seen in pairs if n and not seen]
+    missing = subsets.unjudged(dataset) if recipe.evals else []
     if not missing:
         return []
     more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

@@ -145,7 +145,7 @@ class Study(Frozen):
         said: list[Study | Scale] = [self, *self.scales.values()]
         if isinstance(self.recipe, str) and not any(each.arms or each.factors for each in said):
             raise ValueError("nothing is compared: say arms, factors or several recipes")
-        if any(not values for values in self.factors.values()):
+        if any(not values for each in said for values in (each.factors or {}).values()):
             raise ValueError("a factor without values")
         return self
 

@@ -33,6 +33,7 @@ def planned(path: Path, *words: str) -> drive.Plan:
         ({"seeds": [1, 1]}, "said twice"),
         ({"factors": {}}, "nothing is compared"),
         ({"factors": {LR: []}}, "factor without values"),
+        ({"scales": {"small": {"factors": {LR: []}}}}, "factor without values"),
         ({"factors": {"phases.0.optim.main.lrr": [1, 2]}}, "lrr"),
         ({"factors": {"model.widht": [8, 16]}}, "widht"),
         ({"factors": {LR: [0.1, 0.1]}}, "two arms are called"),
