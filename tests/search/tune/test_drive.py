@@ -305,10 +305,7 @@ def test_a_terminated_driver_saves_and_goes_on_in_a_moved_folder(
     """Ray answers SIGTERM with a stack of its own, were it not kept from it; a folder is itself under any name."""
     path, out = recipe({LR: "loguniform(1e-3, 1)"}, trials=3), tmp_path / "runs"
     driven = Driven(path, out, "phases.0.epochs=20")
-    driven.until(
-        "steps",
-        lambda: [each for each in out.glob("*/trials/*/metrics.jsonl") if each.stat().st_size],
-    )
+    driven.until("epochs", lambda: has_rows(out, trial=0))
     driven.process.terminate()
     assert driven.ended() == 130, driven.log.read_text()
     assert driven.log.read_text().endswith("stopped; the same command goes on from there\n")
@@ -324,6 +321,11 @@ def test_a_terminated_driver_saves_and_goes_on_in_a_moved_folder(
     assert Run.open(str(moved / "trials" / "0000")).summary["restarts"], (
         "gone on with, not begun anew"
     )
+
+
+def has_rows(out: Path, trial: int) -> bool:
+    """Whether this trial, and not merely another beside it, has come to an epoch's end."""
+    return any(each.stat().st_size for each in out.glob(f"*/trials/{trial:04d}/metrics.jsonl"))
 
 
 def study_of_moved(folder: Path) -> optuna.Study:
