@@ -29,7 +29,8 @@ from search.studies.arms import BEFORE, Arm, before, factors_of, paths_of
 from search.studies.study import Study
 from trainers import build, feed
 from trainers.describe import preview, without_weights
-from trainers.recipe import Optim, Recipe
+from trainers.phase import Optim
+from trainers.recipe import Recipe
 
 # What a difference is called, by its path; the first that fits.
 KINDS = (
