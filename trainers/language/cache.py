@@ -12,6 +12,8 @@ EMPTY = -1
 class Cache(nn.Module):
     """C x K places; those that are empty say nothing."""
 
+    passes: Tensor
+
     def __init__(self, classes: int, shots: int, width: int) -> None:
         super().__init__()
         self.keys = nn.Parameter(torch.zeros(classes, shots, width))
@@ -25,10 +27,6 @@ class Cache(nn.Module):
         affinity_BCK = torch.einsum("bd,ckd->bck", image_BD, self.keys)
         near_BCK = (beta * (affinity_BCK - 1)).exp()
         return (near_BCK * (self.get_buffer("ids") != EMPTY)).sum(2)
-
-    @property
-    def passes(self) -> Tensor:
-        return self.get_buffer("passes")
 
     @property
     def filled(self) -> Tensor:

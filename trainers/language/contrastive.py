@@ -42,8 +42,9 @@ def step(
     """
     counted = not batch.weightless
     image_BD, text_BD, scale = network(batch["image"], tokens_BL)
-    image_BD = parallel.gather(image_BD.float(), counted=counted)
-    text_BD = parallel.gather(text_BD.float(), counted=counted)
+    # Both at once: the way back meets the other ranks once, before DDP does.
+    pair_BD = torch.cat([image_BD.float(), text_BD.float()], dim=1)
+    image_BD, text_BD = parallel.gather(pair_BD, counted=counted).chunk(2, dim=1)
     said_B = parallel.gather(said_B, counted=counted)
     rows = said_B.flatten(1) if said_B.ndim > 1 else said_B[:, None]
     same_BB = (rows[:, None] == rows[None]).all(2)
