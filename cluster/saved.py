@@ -104,10 +104,10 @@ class Saved:
                 path=self.run.url,
                 remedy="predict with a run that classifies",
             )
-        task, transform = self.stage(torch.device("cpu")).task.eval(), self.transform
+        judge, transform = self.stage(torch.device("cpu")).task.eval(), self.transform
         with torch.no_grad():
             pictures = [transform(image) for image in images]
-            rows = [_logits(task, picture).softmax(0) for picture in pictures]
+            rows = [_logits(judge, picture).softmax(0) for picture in pictures]
         classes = self.shape.classes
         return pd.DataFrame(
             {

@@ -33,7 +33,7 @@ def loss(products_BB: Tensor, same_BB: Tensor) -> tuple[Tensor, Tensor]:
     return found - least, math.log(len(products_BB)) - least
 
 
-def step(
+def losses(
     network: nn.Module, batch: Batch, tokens_BL: Tensor, said_B: Tensor, plain: Any
 ) -> Iterator[Step]:
     """The training step of a batch of pairs; equal rows of `said_B` (B,) or (B, L) say the same.

@@ -45,8 +45,8 @@ def judged(
     pair: Any = model.eval()
     prompts = pair.tokens(texts.filled(templates, names)).to(pair.logit_scale.device)
     prompts = towers.trimmed(model, prompts)
-    pieces = [towers.read(model, part).float() for part in prompts.split(towers.ROWS)]
-    each_TCD = torch.cat(pieces).unflatten(0, (len(templates), len(names)))
+    pieces = [towers.read(model, part).float() for part in torch.split(prompts, towers.ROWS)]
+    each_TCD = torch.cat(pieces).view(len(templates), len(names), -1)
     mean_CD = F.normalize(each_TCD.mean(0), dim=-1)
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch in batches:
@@ -122,5 +122,5 @@ def sentences(found: Judged, split: str, templates: Sequence[str]) -> Iterator[s
 
 
 def _present(found: Judged) -> list[int]:
-    classes: list[int] = found.label.unique().tolist()
+    classes: list[int] = torch.unique(found.label).tolist()
     return classes

@@ -85,8 +85,9 @@ def encode(model: nn.Module, embedded_NLW: Tensor, ends_N: Tensor) -> Tensor:
 
 def class_features(model: nn.Module, tokens_NL: Tensor, num_classes: int) -> Tensor:
     """(C, D), of length 1, of T x C prompts template by template: the mean over templates of their unit vectors (arXiv 2103.00020)."""
-    pieces = [read(model, part).float() for part in tokens_NL.split(ROWS)]
-    each_TCD = torch.cat(pieces).unflatten(0, (-1, num_classes))
+    pieces = [read(model, part).float() for part in torch.split(tokens_NL, ROWS)]
+    whole = torch.cat(pieces)
+    each_TCD = whole.view(-1, num_classes, whole.shape[1])
     return F.normalize(each_TCD.mean(0), dim=-1)
 
 

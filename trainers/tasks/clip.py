@@ -30,7 +30,7 @@ class CLIP(Task):
         tokens_BL = batch["tokens"]
         (plain,) = self._plain
         short_BL = towers.trimmed(plain, tokens_BL)
-        yield from contrastive.step(self.model, batch, short_BL, tokens_BL, plain)
+        yield from contrastive.losses(self.model, batch, short_BL, tokens_BL, plain)
 
     def predict(self, batch: Batch) -> dict[str, Tensor]:
         image_BD, text_BD, _ = self.model(batch["image"], batch["tokens"])

@@ -39,7 +39,7 @@ class CLIPLabels(Prompted):
 
     def training_step(self, batch: Batch) -> Iterator[Step]:
         tokens_BL = self.caption(batch)
-        yield from contrastive.step(self.model, batch, tokens_BL, batch["label"], self._plain[0])
+        yield from contrastive.losses(self.model, batch, tokens_BL, batch["label"], self._plain[0])
 
     def caption(self, batch: Batch) -> Tensor:
         """(B, L) tokens, of templates that are a function of (seed, step, sample id)."""

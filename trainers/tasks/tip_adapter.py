@@ -82,15 +82,14 @@ class TipAdapter(Prompted):
             cache.fill(features, parallel.gather(label_B, counted=counted), ids)
         cache.passed(ids)
         step = self.learnt(self.logits(image_BD), label_B)
-        if (
-            filling or not self.learn
-        ):  # nothing is learnt, and yet there is a gradient to be reduced
+        if filling or not self.learn:  # nothing is learnt, yet there is a gradient to be reduced
             step = step._replace(loss=step.loss.detach() + 0 * step.loss)
         yield step._replace(logs={**step.logs, "cached": cache.filled.float()})
 
     def logits(self, image_BD: Tensor) -> Tensor:
         alpha, beta = self.pair
-        return super().logits(image_BD) + alpha * self.cache(image_BD, beta)
+        cached_BC: Tensor = self.cache(image_BD, beta)
+        return super().logits(image_BD) + alpha * cached_BC
 
     @property
     def pair(self) -> tuple[float, float]:
