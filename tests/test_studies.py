@@ -65,6 +65,8 @@ def in_two_steps(path: Path) -> Study:
     else:
         for index in range(len(recipe.phases)):
             short |= {f"phases.{index}.epochs": None, f"phases.{index}.steps": 2}
+    for arm in own.get("arms", {}).values():
+        arm.pop("phases.0.steps", None)
     holder = own if own else tree
     holder["set"] = {**holder.get("set", {}), **short}
     for before in own.get("before", {}).values():
