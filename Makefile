@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 # Small nets on few cores: BLAS's threads only get in each other's way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: demo test test-slow check bench bench-peers notebook install schema constraints clean
+.PHONY: demo test test-slow check bench bench-peers bench-experiments notebook install schema constraints clean
 .DEFAULT_GOAL := help
 
 help:           ## this list
@@ -43,6 +43,9 @@ bench: $(STAMP)  ## the benchmarks of docs/benchmarks.md
 bench-peers: $(STAMP)  ## the stream beside other loaders, each installed in .venv-peers first
 	$(BIN)/python -m benchmarks.stream.peers
 	$(BIN)/python -m benchmarks.stream
+
+bench-experiments: $(STAMP)  ## what the recipes must reach on real data, over three seeds
+	$(BIN)/python -m benchmarks.experiments
 
 notebook: $(STAMP)  ## run the notebooks
 	$(BIN)/python -m pytest --nbmake notebooks --nbmake-timeout=300

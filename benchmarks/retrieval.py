@@ -30,25 +30,29 @@ def main() -> None:
     parser.add_argument("--on", default="test")
     parser.add_argument("--subset", type=int)
     said = parser.parse_intermixed_args()
+    found = precisions(said.what, said.data, said.changes, on=said.on, subset=said.subset)
+    for mode, (value, half, mean) in found.items():
+        print(f"{mode} mode: precision@5 {value:.4f} ± {half:.4f}, map {mean:.4f}")
+
+
+def precisions(
+    what: str, data: str, changes: list[str], *, on: str, subset: int | None
+) -> dict[str, tuple[float, float, float]]:
+    """mode -> precision at 5, half its 95 % interval, and the mean average precision."""
     with tempfile.TemporaryDirectory() as folder:
-        made = index(
-            *(said.what, said.data, said.changes),
-            out=folder,
-            on=said.on,
-            subset=said.subset,
-            shown=shown,
-        ).index
+        made = index(what, data, changes, out=folder, on=on, subset=subset, shown=shown).index
         judged = Ranking.of(made)
-        features = in_train_mode(said.what, said.data, said.changes, said.on, said.subset)
+        features = in_train_mode(what, data, changes, on, subset)
         trained = Ranking(
             features, judged.query_labels, features, judged.gallery_labels, judged.own, "cosine"
         )
+        found = {}
         for mode, ranking in (("eval", judged), ("train", trained)):
-            found = score(ranking, [5], made.classes)
-            value, half = found["scores"]["precision@5"], found["interval"]["precision@5"]
-            print(
-                f"{mode} mode: precision@5 {value:.4f} ± {half:.4f}, map {found['scores']['map']:.4f}"
-            )
+            told = score(ranking, [5], made.classes)
+            scores = told["scores"]
+            half = told["interval"]["precision@5"]
+            found[mode] = (scores["precision@5"], half, scores["map"])
+    return found
 
 
 def in_train_mode(

@@ -19,20 +19,20 @@ from search.studies import table
 from search.studies.folder import Folder
 from trainers.rooms import ROOT
 
-CELLS, PROCESSES, AGAIN = 200, 2, 5
+CELLS, ARMS, PROCESSES, AGAIN = 200, 5, 2, 5
 
 
 def run(rounds: int | None = None) -> list[Reading]:
     """One study; `rounds`, if given, are tens of runs."""
     cells = 10 * rounds if rounds else CELLS
     with tempfile.TemporaryDirectory(prefix="manta-bench-") as out:
-        seeds = f"seeds={cells // 4}"
+        seeds = f"seeds={cells // ARMS}"
         # Five seconds of training, and one look at the validation rows.
         longer = ["set.phases.0.epochs=40", "set.evals.accuracy.every=40"]
         begun = time.perf_counter()
         _study(out, seeds, *longer)
         wall = time.perf_counter() - begun
-        found = table.read(Folder.open(str(Path(out, "digits_lr"))))
+        found = table.read(Folder.open(str(Path(out, "digits_lr-small"))))
         trained = sum(row.seconds for row in found.rows)
         again = []
         for _ in range(AGAIN):

@@ -13,7 +13,7 @@ import torch
 
 from cluster.connection import MOST_SHARING_CORES, connected, on_cluster
 from datasets.refusal import Refusal
-from trainers.recipe import Scale
+from trainers.scale import Scale
 
 logger = logging.getLogger(__name__)
 

@@ -26,7 +26,7 @@ def resolved(recipe: Recipe) -> Recipe:
         paths |= {"data.cleaned.path": cleaned.path, "data.cleaned.run": cleaned.run}
     paths["model.pretrained"] = recipe.model.file
     changes = {
-        path: str(store.path_of(url).expanduser().absolute())
+        path: store.absolute(url)
         for path, url in paths.items()
         if url is not None and not store.is_remote(url)
     }

@@ -18,7 +18,8 @@ from cluster.session import STOP
 from cluster.train import in_a_job
 from cluster.trial import Trial, failed
 from datasets import store
-from trainers.recipe import Recipe, Scale
+from trainers.recipe import Recipe
+from trainers.scale import Scale
 
 MOST_DEATHS = 3  # of the process that serves a run, before the run fails
 POLL_SECONDS = 1.0

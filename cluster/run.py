@@ -33,9 +33,7 @@ class Run:
     @classmethod
     def open(cls, url: str) -> Run:
         """The run at a folder; a `Refusal` when there is none."""
-        url = str(url).rstrip("/")
-        if not store.is_remote(url):
-            url = str(store.path_of(url).expanduser().absolute())
+        url = store.absolute(str(url).rstrip("/"))
         if not store.exists(store.join(url, "recipe.yaml")):
             raise Refusal(
                 "no run here (no recipe.yaml)",

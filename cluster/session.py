@@ -18,7 +18,7 @@ from cluster.metrics import Exported
 from cluster.watchdog import Watchdog
 from datasets import store
 from datasets.refusal import Refusal
-from trainers.recipe import Scale
+from trainers.scale import Scale
 
 # Files in the run folder. Whoever writes the first asks the run to save and end;
 # the second is the driver's: its workers save and end, to start again as another group.

@@ -47,8 +47,8 @@ def load_source(source_name: str, args: Arguments) -> Source:
 def everywhere(args: Arguments) -> dict[str, Any]:
     """Local paths among a source's arguments made absolute: workers and tasks have other working directories."""
     return {
-        name: str(store.path_of(value).expanduser().absolute())
-        if name in _PLACES and isinstance(value, str) and value and not store.is_remote(value)
+        name: store.absolute(value)
+        if name in _PLACES and isinstance(value, str) and value
         else value
         for name, value in args.items()
     }

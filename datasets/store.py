@@ -35,6 +35,11 @@ def is_remote(url: str) -> bool:
     return bool(separator) and scheme != "file"
 
 
+def absolute(url: str) -> str:
+    """The same place from every working directory: local paths made absolute, URLs as they are."""
+    return url if is_remote(url) else str(path_of(url).expanduser().absolute())
+
+
 def join(url: str, *names: str) -> str:
     """`url/name/...`; raises Refusal for a name that is absolute or leaves the folder."""
     for name in names:

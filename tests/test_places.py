@@ -222,7 +222,14 @@ def test_one_ray_worker_is_this_process_to_the_last_bit(
 
 
 @pytest.mark.timeout(240)
-@pytest.mark.parametrize("how", ["killed", "hanging", "too_large"])
+@pytest.mark.parametrize(
+    "how",
+    [
+        "killed",
+        pytest.param("hanging", marks=pytest.mark.slow),
+        pytest.param("too_large", marks=pytest.mark.slow),
+    ],
+)
 def test_a_disturbed_worker_is_replaced_and_the_run_ends_as_one_undisturbed(
     how: str, runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,7 +135,15 @@ def _find(tree: Any, keys: list[str], path: str) -> Any:
             tree = tree[key]
         else:
             known = tree if isinstance(tree, dict) else ()
-            raise Refusal(f"no '{key}' here", path=path, value=key, remedy=nearest(key, known))
+            unsaid = path.split(".")[depth:]
+            whole = ": {".join(unsaid) + ": ..." + "}" * len(unsaid)
+            raise Refusal(
+                f"no '{key}' here",
+                path=path,
+                value=key,
+                # What was not said yet has no keys: it is said as a whole.
+                remedy=nearest(key, known) if known else f"say it whole: '{at}={{{whole}'",
+            )
     return tree
 
 

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from datasets.refusal import Refusal
 from trainers import anatomy, rooms
-from trainers.recipe import Optim, Penalty
+from trainers.phase import Optim, Penalty
 
 SHARE = "lr_share"  # of a group: what its rate is multiplied by
 

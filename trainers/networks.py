@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from datasets import store
 from trainers import library, rooms, summary
 from trainers.library import Seen
-from trainers.model_part import ModelPart, NetworkPart
+from trainers.model_part import WEIGHTS, ModelPart, NetworkPart
 
 if TYPE_CHECKING:
     from torch import nn
@@ -86,6 +86,8 @@ def seen(part: ModelPart, begun: str | None = None) -> Seen | None:
 def run_of(url: str) -> str | None:
     """The folder of the run of Manta's that a file of weights, a checkpoint or a run's folder belongs to."""
     folder = url.rstrip("/").partition("/checkpoints/step-")[0]
+    if folder.lower().endswith(WEIGHTS):
+        return None
     return folder if store.exists(store.join(folder, "recipe.yaml")) else None
 
 

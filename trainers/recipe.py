@@ -9,134 +9,30 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
     Field,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
 from datasets import store
-from datasets.ranges import Rate, Share
 from datasets.refusal import Refusal, nearest
 from trainers import rooms, searching
 from trainers.cleaned import finder
-from trainers.data import Data, PhaseData
-from trainers.grammar import DEVICE, NAME, ORIGINS, SCORE, assign, change, pairs, read_yaml, refusal
+from trainers.data import Data
+from trainers.grammar import NAME, ORIGINS, SCORE, assign, change, pairs, read_yaml, refusal
 from trainers.model_part import ModelPart
-from trainers.part import (
-    Frozen,
-    Part,
-    SchedulePart,
-    TaskPart,
-)
+from trainers.part import Frozen, Part
+from trainers.phase import Optim, Phase
+from trainers.scale import Scale
 from trainers.searching import Search
 
-
-def _group(value: int | str) -> int | str:
-    """How many workers: a number, `auto`, or `2..8`."""
-    fewest, dots, most = str(value).partition("..")
-    numbers = [int(text) for text in ((fewest, most) if dots else (fewest,)) if text.isdecimal()]
-    if value != "auto" and (not numbers or min(numbers) < 1 or (dots and len(numbers) < 2)):
-        raise ValueError("should be a number from 1, a range such as 2..8, or auto")
-    if numbers != sorted(numbers):
-        raise ValueError("should name the fewest workers first, then the most")
-    return int(fewest) if numbers and not dots else value
-
-
-def _rows(value: Any) -> Any:
-    """How many rows at once: a number, `auto`, or all."""
-    if value not in (None, "auto") and (type(value) is not int or value < 1):
-        raise ValueError("should be a number from 1, auto, or null")
-    return value
-
-
 Name = Annotated[str, Field(pattern=NAME)]
-Group = Annotated[
-    int | str,
-    AfterValidator(_group),
-    WithJsonSchema(
-        {"anyOf": [{"type": "integer", "minimum": 1}, {"pattern": r"^(auto|[0-9]+\.\.[0-9]+)$"}]}
-    ),
-]
 Score = Annotated[str, Field(pattern=SCORE)]
-
-
-class Optim(Part):
-    """An optimizer of trainers/optimizers.py; its own arguments stand beside these."""
-
-    room = "optimizers"
-    lr: Rate
-    weight_decay: Rate = 0.0
-    no_decay: bool = Field(False, description="leave biases and norms out of weight decay")
-    clip: PositiveFloat | None = Field(None, description="largest norm of the gradient")
-    layer_decay: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="lr of a layer beside that of the layer after it; the head has lr"
-    )
-    lr_scaling: Literal["none", "linear", "sqrt"] | None = Field(
-        None, description="how lr follows data.batch, beside lr_batch; default none"
-    )
-    lr_batch: PositiveInt | None = Field(None, description="the global batch that lr is said for")
-
-    @model_validator(mode="after")
-    def _scaled_from(self) -> Optim:
-        if (self.lr_scaling in ("linear", "sqrt")) != (self.lr_batch is not None):
-            raise ValueError("say lr_scaling (linear or sqrt) and lr_batch together")
-        return self
-
-    def rate(self, batch: int) -> float:
-        """The learning rate at a global batch: linear as arXiv 1706.02677 has it, sqrt as arXiv 1404.5997."""
-        if self.lr_batch is None:
-            return self.lr
-        ratio = batch / self.lr_batch
-        return self.lr * (ratio if self.lr_scaling == "linear" else ratio**0.5)
-
-
-class Penalty(Frozen):
-    """Added to the loss: `strength` times the sum of |w| (l1), or of w² / 2 (l2), over some parameters."""
-
-    norm: Literal["l1", "l2"]
-    strength: Rate
-    of: list[str] = Field(["*"], min_length=1, description="as a phase's `train` names them")
-
-
-class Phase(Frozen):
-    """A stretch of training with one task, one set of learning parameters and one schedule."""
-
-    task: TaskPart
-    epochs: PositiveInt | None = None
-    steps: PositiveInt | None = None
-    train: list[str] = Field(
-        ["*"],
-        min_length=1,
-        description="what learns: globs of parameters, head, body, `last 2` or `layer4+`",
-    )
-    penalties: list[Penalty] | None = Field(None, description="norms of weights, added to the loss")
-    optim: dict[str, Optim] = Field(min_length=1)
-    schedule: SchedulePart = SchedulePart(name="constant")
-    data: PhaseData = PhaseData()
-    init: str | None = Field(None, description="a checkpoint; default: as the last phase left it")
-    ema: Share | None = Field(
-        None,
-        description="decay of a moving average of the weights, judged and saved in their place",
-    )
-    nonfinite: Literal["stop", "skip"] | None = Field(
-        None,
-        description="a loss that is no number ends the run, or its step is skipped; default stop",
-    )
-
-    @model_validator(mode="after")
-    def _one_length(self) -> Phase:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("say either epochs or steps")
-        return self
 
 
 class Eval(Part):
@@ -167,50 +63,6 @@ class Keep(Frozen):
         if metric and metric.startswith("test/"):
             raise ValueError("a checkpoint is never chosen by a test metric: use a val/ metric")
         return metric
-
-
-class Scale(Frozen):
-    """How much hardware and how: never changes what is learnt, beyond rounding."""
-
-    workers: Group = Field(
-        1, description="auto: as many as there are GPUs; 2..8: as many as there is room for"
-    )
-    placement: Literal["packed", "spread"] = Field(
-        "packed", description="workers on as few hosts as they fit on, or on as many as there are"
-    )
-    wait_seconds: NonNegativeFloat = Field(
-        0.0, description="for hosts that are still to come, an autoscaler's"
-    )
-    device: Annotated[str, Field(pattern=DEVICE)] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    sync_bn: bool = True
-    micro_batch: Annotated[int | Literal["auto"] | None, BeforeValidator(_rows)] = Field(
-        None,
-        description="rows a worker takes at once; auto: all, and half as many where they do not fit into memory",
-    )
-    checkpoint_activations: bool = Field(
-        False,
-        description="blocks keep their inputs alone and are computed again in the backward pass",
-    )
-    compile: bool = Field(False, description="networks through torch.compile")
-    threads: PositiveInt | None = None
-    readers: PositiveInt | None = Field(
-        None, description="threads of a worker that decode pictures; default its share of the cores"
-    )
-    decoded_bytes: NonNegativeInt = Field(
-        0, description="splits whose pictures are no larger stay decoded in each worker's memory"
-    )
-    deterministic: bool = False
-    hang_seconds: PositiveFloat | None = Field(
-        900.0,
-        description="without a step or a judged batch, after which Ray workers are ended and started again; null: never",
-    )
-
-    @property
-    def group(self) -> tuple[int, int]:
-        """The fewest and the most workers; of `auto` what is without GPUs, one."""
-        fewest, _, most = str(self.workers).partition("..")
-        return (1, 1) if fewest == "auto" else (int(fewest), int(most or fewest))
 
 
 class Log(Frozen):

@@ -19,7 +19,8 @@ from datasets.refusal import Refusal
 from trainers import anatomy, build, groups, parallel, rooms
 from trainers.accumulation import MicroBatches
 from trainers.average import Average
-from trainers.recipe import Phase, Recipe
+from trainers.phase import Phase
+from trainers.recipe import Recipe
 from trainers.schedules import Progress
 from trainers.task import Step, Task
 

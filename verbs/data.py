@@ -8,7 +8,10 @@ import typer
 
 from verbs.door import Debug, Json, Overrides, RecipePath, RunPath, app, run_at, tell, verb
 
-data = typer.Typer(help="What is in a packed data set.", no_args_is_help=True)
+data = typer.Typer(
+    help="What is in a data set, which of its labels are wrong, and what of it a run has read.",
+    no_args_is_help=True,
+)
 app.add_typer(data, name="data")
 
 
@@ -88,11 +91,14 @@ def clean(
     action: Annotated[
         str | None, typer.Option(help="drop, relabel or downweight what seems wrong [drop]")
     ] = None,
-    folds: Annotated[int | None, typer.Option(help="of kfold [5]")] = None,
+    folds: Annotated[int | None, typer.Option(min=2, help="of kfold [5]")] = None,
     share: Annotated[
-        float | None, typer.Option(help="of all labels, to call wrong [as many as it seems]")
+        float | None,
+        typer.Option(min=0, max=1, help="of all labels, to call wrong [as many as it seems]"),
     ] = None,
-    neighbours: Annotated[int | None, typer.Option(help="that vote on a sample [10]")] = None,
+    neighbours: Annotated[
+        int | None, typer.Option(min=1, help="that vote on a sample [10]")
+    ] = None,
     model: Annotated[
         str | None, typer.Option(help="whose features tell neighbours: timm:NAME, pretrained")
     ] = None,

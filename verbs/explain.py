@@ -21,14 +21,14 @@ def explain(
     layer: Annotated[
         str | None, typer.Option(help="whose map it is [the last feature map]")
     ] = None,
-    classes: Annotated[str, typer.Option(help="these alone: a,b [all]")] = "",
+    classes: Annotated[str | None, typer.Option(help="these alone: a,b [all]")] = None,
     images: Annotated[
         int, typer.Option(min=0, help="pictures with maps, of the right and of the wrong ones each")
     ] = 24,
     embed: Annotated[
         str, typer.Option(help="projections of features: pca, tsne, both, or none")
     ] = "pca,tsne",
-    points: Annotated[int, typer.Option(min=1, help="of each split in a projection")] = 500,
+    points: Annotated[int, typer.Option(min=8, help="of each split in a projection")] = 500,
     pointing: Annotated[
         int, typer.Option(min=0, help="pictures for the pointing game, where there are boxes")
     ] = 200,
@@ -49,9 +49,9 @@ def explain(
         checkpoint=checkpoint,
         method=method,
         layer=layer,
-        classes=names(classes, opened.classes),
+        classes=() if classes is None else names(classes, opened.classes, "--classes"),
         images=images,
-        embed=() if embed == "none" else names(embed, []),
+        embed=() if embed == "none" else names(embed, [], "--embed"),
         points=points,
         pointing=pointing,
         out=out,

@@ -11,7 +11,7 @@ from datasets.refusal import Refusal
 from verbs.door import Debug, Json, Out, draw, one_of, tell, verb
 
 if TYPE_CHECKING:
-    from search.studies.table import Table
+    from search.studies.rows import Table
 
 ACTIONS = ("status", "table", "diff")
 

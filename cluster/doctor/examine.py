@@ -113,7 +113,7 @@ def _pins() -> list[tuple[str, str]]:
 
 def _device() -> str:
     from cluster.session import choose_device
-    from trainers.recipe import Scale
+    from trainers.scale import Scale
 
     return f"{choose_device(Scale()).type}, {os.cpu_count()} cores"
 

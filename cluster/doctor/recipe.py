@@ -44,13 +44,9 @@ def sets(recipe: Recipe) -> tuple[Packed, ...]:
     origins = [*(recipe.data.mixture or ()), recipe.data]
     urls = [origin.url for origin in origins if origin.url is not None]
     try:
-        return tuple(Packed.of(url) for url in map(_absolute, urls))
+        return tuple(Packed.of(url) for url in map(store.absolute, urls))
     except Refusal:
         return ()  # the check of the data says why
-
-
-def _absolute(url: str) -> str:
-    return url if store.is_remote(url) else str(store.path_of(url).expanduser().absolute())
 
 
 def _model(recipe: Recipe) -> str:

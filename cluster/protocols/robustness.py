@@ -66,7 +66,15 @@ def build(
     judge = Judge.of(saved, split)
     judges = {"run": judge}
     if reference is not None:
-        judges["reference"] = judge.beside(_opened(reference))
+        other = _opened(reference)
+        if other.url == saved.url:
+            raise Refusal(
+                "a checkpoint beside itself says nothing",
+                path="reference",
+                value=reference,
+                remedy="name another run, or leave it out",
+            )
+        judges["reference"] = judge.beside(other)
     shift = Shift(list(judges), _once(corruptions), _once(severities), seed=seed)
     occlusion = Occlusion(list(judges), _once(occlusions), seed=seed)
     siege = Siege(_once(attacks), _once(epsilons) if attacks else (), steps, restarts, seed)

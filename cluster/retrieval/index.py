@@ -17,13 +17,13 @@ from datasets import store
 from datasets.packed.manifest import Manifest
 from datasets.progress import Shown, silent
 from datasets.refusal import Refusal
-from trainers.recipe import Scale
 from trainers.retrieval import answers, jobs, neighbours
 from trainers.retrieval import index as indexes
 from trainers.retrieval.answers import Answer
 from trainers.retrieval.embedder import Metric
 from trainers.retrieval.index import Index
 from trainers.retrieval.neighbours import Approximate
+from trainers.scale import Scale
 
 
 @dataclass(frozen=True)

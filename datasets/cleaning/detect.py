@@ -55,10 +55,11 @@ def by_loss(
 ) -> Found:
     """From the mean loss (N,), in nats, of each sample over its epochs: that of wrong labels stays high for longer.
 
-    Two Gaussians are fitted to the losses (DivideMix, arXiv 2002.07394, section 3.1); a score is the posterior of the
-    lower one, and below 1/2 a label is called wrong if its loss is above ln(C) / 2 as well, half of what chance has: hard
-    samples are a heap of their own where no label is wrong. What would suit better is not known: the given label is suggested.
-    A sample without a loss (NaN) was never learnt from, and stays.
+    A score is exp(-loss), the geometric mean of the probabilities that the label was given. Two Gaussians are fitted to the
+    losses (DivideMix, arXiv 2002.07394, section 3.1): where the higher one is the likelier, a label is called wrong if its
+    loss is above ln(C) / 2 as well, half of what chance has: hard samples are a heap of their own where no label is wrong.
+    What would suit better is not known: the given label is suggested. A sample without a loss (NaN) was never learnt from,
+    and stays.
     """
     from sklearn.mixture import GaussianMixture
 
@@ -78,8 +79,9 @@ def by_loss(
     # The narrow, lower Gaussian ends before the wide one's tail on both sides: the easiest samples are no suspects.
     below = scaled[:, 0] <= mixture.means_[lower, 0]
     scores, wrong = np.ones(len(losses)), np.zeros(len(losses), bool)
-    scores[known] = np.where(below, 1.0, mixture.predict_proba(scaled)[:, lower])
-    suspect = (scores[known] < 0.5) & (own > np.log(num_classes) / 2)
+    scores[known] = np.exp(-own)
+    higher = ~below & (mixture.predict_proba(scaled)[:, lower] < 0.5)
+    suspect = higher & (own > np.log(num_classes) / 2)
     wrong[known] = suspect if share is None else lowest(-own, share)
     return Found(scores, given.copy(), wrong)
 

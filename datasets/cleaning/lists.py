@@ -216,8 +216,12 @@ def _check(labels: Labels, url: str) -> None:
     """Refuse what cannot be done."""
     for action in np.unique(labels.actions).tolist():
         if action not in ACTIONS:
+            number = labels.ids[labels.actions == action][0]
             raise Refusal(
-                f"'{action}' is no action", path=url, value=action, remedy=nearest(action, ACTIONS)
+                f"'{action}', of id {number}, is no action",
+                path=url,
+                value=action,
+                remedy=nearest(action, ACTIONS),
             )
     bad = (labels.actions == "downweight") & ~((labels.weights > 0) & (labels.weights <= 1))
     if bad.any():

@@ -23,7 +23,7 @@ MOST_PICTURES = 48
 MOST_CLASSES = 24  # of which a matrix is drawn
 WAYS = {
     "kfold": "confident learning on the probabilities of models that had not learnt from the sample",
-    "loss": "two Gaussians fitted to the mean loss of each sample over the epochs",
+    "loss": "the probabilities that it was given over the epochs (their geometric mean); two Gaussians fitted to the losses say from where on it seems wrong",
     "neighbours": "confident learning on the votes of the nearest pictures",
 }
 DONE = {"drop": "dropped", "relabel": "relabelled", "downweight": "weighed down"}
@@ -34,6 +34,7 @@ class Suspect:
     """A picture whose label is called wrong."""
 
     shown: Shown
+    number: int  # its id
     given: str
     suggested: str
     score: float
@@ -114,6 +115,7 @@ def html(
             suspects.append(
                 Suspect(
                     pictures.shown(dataset, "train", int(rows[place])),
+                    int(labels.ids[place]),
                     names[labels.given[place]],
                     names[labels.suggested[place]],
                     float(labels.scores[place]),
@@ -130,11 +132,18 @@ def html(
         "matrix": _matrix(found.joint) if drawn else [],
         "names": names,
         "facts": [
-            (name, str(value)) for name, value in figures["made"].items() if value is not None
+            (name, _fact(value)) for name, value in figures["made"].items() if value is not None
         ],
         "relabelled": figures["by"] != "loss",
     }
     return render(Path(__file__).with_name("page.html.j2"), said, {"count": lambda n: f"{n:,}"})
+
+
+def _fact(value: Any) -> str:
+    """`symmetric, rate 0.1` of noise."""
+    if not isinstance(value, Mapping):
+        return str(value)
+    return ", ".join(each if key == "name" else f"{key} {each}" for key, each in value.items())
 
 
 def _tiles(figures: Mapping[str, Any]) -> list[Tile]:

@@ -85,8 +85,15 @@ def cleaned(dataset: Dataset, labels: Labels, *, other: bool) -> Dataset:
 def _check_given(
     dataset: Dataset, listed: _Listed, places: Integers, there: NDArray[np.bool_]
 ) -> None:
-    """Refuse a list whose given labels are not the set's: it was made of others."""
+    """Refuse a list whose given labels are not the set's, or none of whose ids is there: it was made of others."""
     columns, names = dataset.columns("train"), dataset.manifest.classes
+    if not there.any():
+        raise Refusal(
+            f"none of the list's {len(listed.ids):,} ids is among the {len(there):,} samples to learn from",
+            path=PATH,
+            value=int(listed.ids[0]),
+            remedy="look whether its ids were mistyped, or leave it out",
+        )
     given = listed.given[places]
     differ = np.flatnonzero(there & (given != columns["label"]))
     if len(differ):

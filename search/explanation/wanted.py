@@ -61,8 +61,12 @@ class Wanted:
         return sorted({known.index(name) for name in self.classes}) or list(range(len(known)))
 
 
-def names(words: str, known: list[str]) -> tuple[str, ...]:
-    """`a,b` as two names; a comma may be within a name of a class."""
-    if words in known or not words.strip():
-        return (words,) if words.strip() else ()
+def names(words: str, known: list[str], option: str) -> tuple[str, ...]:
+    """`a,b` as two names; a comma may be within a name of a class. Raises Refusal, on `option`, for none."""
+    if not words.strip(" ,"):
+        raise Refusal(
+            "no name is said", path=option, value=words, remedy="name some, or leave it out"
+        )
+    if words in known:
+        return (words,)
     return tuple(word.strip() for word in words.split(",") if word.strip())

@@ -40,7 +40,8 @@ def tiles(found: Found) -> list[Tile]:
     """The numbers of the header."""
     scores, listed = found.scores, []
     if "mce" in scores:
-        listed.append(Tile("mCE", _ratio(scores["mce"]), _interval(scores, "mce", _ratio), "main"))
+        name = "mCE" if _whole(found) else "mCE of these corruptions"
+        listed.append(Tile(name, _ratio(scores["mce"]), _interval(scores, "mce", _ratio), "main"))
     if "mean_corruption_error" in scores:
         name = "mean_corruption_error"
         interval = _interval(scores, name, numbers.percent)
@@ -49,7 +50,7 @@ def tiles(found: Found) -> list[Tile]:
     if "accuracy" in scores:
         listed.append(Tile("Accuracy without", numbers.percent(scores["accuracy"]), "corruption"))
     if "corrupted_calibration_error" in scores:
-        before = f"{scores.get('calibration_error', math.nan):.3f} without corruption"
+        before = f"mean of all; {scores.get('calibration_error', math.nan):.3f} without corruption"
         error = f"{scores['corrupted_calibration_error']:.3f}"
         listed.append(Tile("Calibration error", error, before))
     stood = {name: value for name, value in scores.items() if name.endswith("_accuracy")}
@@ -70,6 +71,12 @@ def tiles(found: Found) -> list[Tile]:
         word = "sound" if sound else "masked?"
         listed.append(Tile("Gradients", word, "as far as checked", "" if sound else "bad"))
     return listed
+
+
+def _whole(found: Found) -> bool:
+    """Whether all of ImageNet-C was tried, of which mCE is said."""
+    asked = found.told.get("arguments", {})
+    return len(asked.get("corruptions", ())) == 15 and len(asked.get("severities", ())) == 5
 
 
 def _ratio(value: float) -> str:

@@ -21,7 +21,7 @@ from datasets import progress, store
 from datasets.refusal import Refusal, nearest
 from datasets.shards import Dataset
 from search.studies import arms as arms_of
-from search.studies import guards
+from search.studies import guards, leaks
 from search.studies.arms import Arm, Cell
 from search.studies.folder import STUDY, Entry, Folder
 from search.studies.study import Study
@@ -49,11 +49,11 @@ def plan(
     listed = arms_of.arms(study)
     guards.check_names(study, listed)
     shown = progress.silent if quiet else progress.shown
-    datasets = guards.datasets_of(listed, shown=shown)
-    notes = guards.check_data(study, listed, datasets)
+    datasets = leaks.opened(listed, shown=shown)
+    notes = leaks.check(study, listed, datasets)
     found = guards.confounds(study, listed, datasets)
     guards.refuse(study, found)
-    alike, more = guards.lookalikes(listed, datasets, known or {})
+    alike, more = leaks.lookalikes(listed, datasets, known or {})
     return Plan(study, listed, datasets, found, [*notes, *more], alike)
 
 

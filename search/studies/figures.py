@@ -14,8 +14,8 @@ from search import numbers
 from search.canvas import INK, MUTED, PALETTE, style
 from search.sheets import named
 from search.studies.arms import factors_of, short_name
+from search.studies.rows import Row, Table
 from search.studies.statistics import Mean
-from search.studies.table import Row, Table
 
 if TYPE_CHECKING:
     import pandas as pd

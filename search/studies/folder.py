@@ -49,9 +49,7 @@ class Folder:
     @classmethod
     def open(cls, url: str) -> Folder:
         """The study at a folder. Raises Refusal when there is none."""
-        url = str(url).rstrip("/")
-        if not store.is_remote(url):
-            url = str(store.path_of(url).expanduser().absolute())
+        url = store.absolute(str(url).rstrip("/"))
         if not store.exists(store.join(url, STUDY)):
             raise Refusal(
                 f"no study here (no {STUDY})",

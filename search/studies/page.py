@@ -18,9 +18,10 @@ from search.report import Picture, coloured
 from search.sheets import WORST, Cell, Sheet, named
 from search.studies import table as tables
 from search.studies import words, writing
+from search.studies.amounts import points, span
 from search.studies.arms import short_name
 from search.studies.folder import STUDY, Folder
-from search.studies.table import Row, Table
+from search.studies.rows import Row, Table
 
 MOST_BESIDE = 12  # arms of which each is shown beside each
 MOST_LETTERS = 30  # of an arm's name in one line of a table
@@ -218,7 +219,7 @@ def _matrix(table: Table) -> Sheet | None:
                 continue
             worse = (gap < 0) == table.study.upwards
             heat = round(WORST * abs(gap) / widest, 3) if worse else 0.0
-            text = tables.points(table.study.metric, gap).removesuffix(" points")
+            text = points(table.study.metric, gap).removesuffix(" points")
             line.append(Cell(text, gap, heat))
         rows.append(line)
     return Sheet(["Arm", *(str(place) for place in range(1, len(ranked) + 1))], rows)
@@ -236,9 +237,9 @@ def _compared(table: Table) -> Sheet | None:
         gap = each.gap
         over = both = found = "–"
         if gap.low is not None and gap.high is not None:
-            over = tables.span(metric, gap.low, gap.high)
+            over = span(metric, gap.low, gap.high)
         if gap.rows_low is not None and gap.rows_high is not None:
-            both = tables.span(metric, gap.rows_low, gap.rows_high)
+            both = span(metric, gap.rows_low, gap.rows_high)
         if each.detectable is not None:
             found = words.plain_points(metric, each.detectable)
         rows.append(
@@ -246,7 +247,7 @@ def _compared(table: Table) -> Sheet | None:
                 Cell(each.arm),
                 Cell(each.other),
                 Cell(str(gap.n), float(gap.n)),
-                Cell(tables.points(metric, gap.mean), _known(gap.mean)),
+                Cell(points(metric, gap.mean), _known(gap.mean)),
                 Cell(each.verdict),
                 Cell(over, gap.low),
                 Cell(both, gap.rows_low),

@@ -158,13 +158,12 @@ class Study(Frozen):
         if not isinstance(tree, dict):
             raise Refusal("a study is a mapping of keys to values", path=path, value=tree)
         tree.setdefault("name", Path(path).stem)
-        for where, value in pairs(overrides):
+        words = [*pairs(overrides)]
+        tree.update((where, value) for where, value in words if where == "scale")
+        sized = _scale_in(tree)
+        for where, value in words:
             head, _, rest = where.partition(".")
-            if head in ("set", "factors") and rest:  # whose keys have dots
-                tree[head] = {**(tree.get(head) or {}), rest: value}
-            elif head in cls.model_fields:
-                change(tree, where, value, lambda keys: ())
-            else:
+            if head not in cls.model_fields:
                 raise Refusal(
                     f"a study has no '{head}'",
                     path=where,
@@ -172,6 +171,12 @@ class Study(Frozen):
                     remedy=f"of all its runs: set.{where}=... -- of the study itself: "
                     f"{', '.join(cls.model_fields)}",
                 )
+            # What the scale says has the last word, so there it is changed.
+            at = sized if head == "set" or sized.get(head) is not None else tree
+            if head in ("set", "factors") and rest:  # whose keys have dots
+                at[head] = {**(at.get(head) or {}), rest: value}
+            else:
+                change(at, where, value, lambda keys: ())
         return cls.check(tree)
 
     @classmethod
@@ -181,9 +186,7 @@ class Study(Frozen):
             study = cls.model_validate(tree)
         except ValidationError as error:
             raise refusal(error, cls) from None
-        chosen = study.scale
-        if chosen is None and study.scales:
-            chosen = "small" if "small" in study.scales else next(iter(study.scales))
+        chosen = _chosen(study.scale, study.scales)
         if chosen is not None and chosen not in study.scales:
             raise Refusal(
                 f"the study has no scale '{chosen}'",
@@ -212,6 +215,21 @@ class Study(Frozen):
     @property
     def upwards(self) -> bool:
         return self.mode == "max" if self.mode else not numbers.lower_is_better(self.metric)
+
+
+def _chosen(said: str | None, scales: Mapping[str, Any]) -> str | None:
+    if said is not None or not scales:
+        return said
+    return "small" if "small" in scales else next(iter(scales))
+
+
+def _scale_in(tree: dict[str, Any]) -> dict[str, Any]:
+    """The chosen scale of a plain tree; without any, or of one that will be refused, the tree itself."""
+    scales = tree.get("scales")
+    if not isinstance(scales, dict):
+        return tree
+    found = scales.get(_chosen(tree.get("scale"), scales))
+    return found if isinstance(found, dict) else tree
 
 
 def _replaced(study: Study, scale: str | None) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from search import numbers
 from search.sheets import named
-from search.studies.table import Compared, Row, Table, points, span
+from search.studies.amounts import points, span
+from search.studies.rows import Compared, Row, Table
 
 
 def sentences(table: Table) -> list[str]:

@@ -13,7 +13,9 @@ from datasets.refusal import Refusal, nearest
 from search import numbers, terminal
 from search.results import compare
 from search.studies import words
-from search.studies.table import Compared, Result, Table, difference, points, range_of, span
+from search.studies.amounts import points, range_of, span
+from search.studies.comparing import difference
+from search.studies.rows import Compared, Result, Table
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -48,9 +48,7 @@ class Folder:
     @classmethod
     def open(cls, url: str) -> Folder:
         """The search at a folder. Raises Refusal when there is none."""
-        url = str(url).rstrip("/")
-        if not store.is_remote(url):
-            url = str(store.path_of(url).expanduser().absolute())
+        url = store.absolute(str(url).rstrip("/"))
         if not store.exists(store.join(url, RECIPE)):
             raise Refusal(
                 f"no search here (no {RECIPE})",

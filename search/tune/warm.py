@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 def resolved(recipe: Recipe) -> Recipe:
     """Folders as absolute paths, so that the search goes on from wherever it is started again."""
     assert recipe.search
-    sources = [
-        said
-        if "#" in said or store.is_remote(said)
-        else str(store.path_of(said).expanduser().absolute())
-        for said in recipe.search.warm
-    ]
+    sources = [said if "#" in said else store.absolute(said) for said in recipe.search.warm]
     return recipe.override({"search.warm": sources}) if sources else recipe
 
 

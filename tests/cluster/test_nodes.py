@@ -91,6 +91,7 @@ class Driven:
         self.until(f"steps of {workers} workers, {restarts} restarts", works)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_an_elastic_run_follows_its_nodes(cluster: Any, tmp_path: Path) -> None:
     first = cluster.add_node(num_cpus=1)

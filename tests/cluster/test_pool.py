@@ -11,7 +11,8 @@ import pytest
 from cluster import capacity
 from cluster.pool import Pool, Served, Wanted
 from cluster.run import Run
-from trainers.recipe import Recipe, Scale
+from trainers.recipe import Recipe
+from trainers.scale import Scale
 
 
 def wanted(recipe: Recipe, folder: Path, seed: int, **changes: Any) -> Wanted:

@@ -102,6 +102,7 @@ def test_the_doctor_examines_a_cluster_by_a_job_of_it(address: str, tmp_path: Pa
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_a_search_is_a_job_too(address: str, tmp_path: Path) -> None:
     # With a dashboard, beside which trials that are ended early must free their room just as well.
     halving = "search.scheduler={name: asha, grace: 1, factor: 2}"

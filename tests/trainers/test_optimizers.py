@@ -12,7 +12,7 @@ from datasets.refusal import Refusal
 from trainers import rooms
 from trainers.groups import SHARE, Penalties
 from trainers.groups import optimizer as built
-from trainers.recipe import Optim, Penalty
+from trainers.phase import Optim, Penalty
 
 ROOM = {
     "sgd": (

@@ -399,3 +399,10 @@ def test_two_origins_of_the_data_in_one_breath_are_refused(digits: Recipe) -> No
         digits.override("data.mixture=[{url: /a}, {url: /b}]", "data.url=/c")
     assert digits.override("data.url=/c", "data.source=null").data.url == "/c"
     assert digits.override("data.url=/c").override("data.source=curve").data.url is None
+
+
+def test_a_part_that_is_not_said_yet_is_said_as_a_whole(digits: Recipe) -> None:
+    with pytest.raises(Refusal) as told:
+        digits.override("data.noise.symmetric.rate=0.1")
+    assert told.value.remedy == "say it whole: 'data.noise={symmetric: {rate: ...}}'"
+    assert digits.override("data.noise={symmetric: {rate: 0.1}}").data.noise

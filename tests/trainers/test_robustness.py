@@ -122,6 +122,9 @@ def test_every_sample_counts_once_a_condition() -> None:
         1 - shift.tallies["run"]["brightness", 5].accuracy
     )
     assert shift.of_severity("run", 5).rows == 100
+    of_two = [shift.tallies["run"][name, 5].calibration_error for name in shift.corruptions]
+    assert shift.calibration_error("run", 5) == pytest.approx(sum(of_two) / 2)
+    assert shift.calibration_error("run", 0) == shift.clean["run"].calibration_error
     assert hidden.tallies["run"][0.0].accuracy == 1
     assert hidden.hidden[0.5] == pytest.approx(36 / 64)
     assert GRAY == 128

@@ -68,10 +68,8 @@ def _of_models(found: Results) -> Iterator[Finding]:
     yield Scalar("calibration_error", clean.calibration_error)
     if found.shift.corruptions:
         yield from _estimate("mean_corruption_error", found.mean_error["run"])
-        every = found.shift.of_severity("run", found.shift.severities[0])
-        for severity in found.shift.severities[1:]:
-            every.add(found.shift.of_severity("run", severity))
-        yield Scalar("corrupted_calibration_error", every.calibration_error)
+        shifted = found.shift.calibration_error("run", *found.shift.severities)
+        yield Scalar("corrupted_calibration_error", shifted)
     if "reference" in found.models:
         yield Scalar("reference_accuracy", found.shift.clean["reference"].accuracy)
     if found.compared:
@@ -128,7 +126,7 @@ def _of_corruptions(found: Results) -> Iterator[Table]:
                     "severity": severity,
                     "accuracy": tally.accuracy,
                     "confidence": tally.mean_confidence,
-                    "calibration_error": tally.calibration_error,
+                    "calibration_error": shift.calibration_error(model, severity),
                     "rows": tally.rows,
                 }
             )

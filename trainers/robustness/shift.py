@@ -78,6 +78,16 @@ class Shift:
                 found.add(tally)
         return found if severity else self.clean[name]
 
+    def calibration_error(self, name: str, *severities: int) -> float:
+        """The mean over conditions of each one's own error, as arXiv 1906.02530 has it; of severity 0 as they are.
+
+        Of samples pooled over conditions, too much trust under one would be made up for by too little under another.
+        """
+        if severities == (0,):
+            return self.clean[name].calibration_error
+        chosen = [t for (_, each), t in self.tallies[name].items() if each in severities]
+        return float(np.mean([tally.calibration_error for tally in chosen]))
+
     def of_corruption(self, name: str, corruption: str) -> float:
         """The mean accuracy over severities."""
         return float(

@@ -89,17 +89,18 @@ def _ratio(estimate: Estimate) -> str:
 
 
 def _calibration(found: Results) -> str:
-    most = found.shift.of_severity("run", max(found.shift.severities))
-    clean = found.shift.clean["run"]
+    worst = max(found.shift.severities)
+    most = found.shift.of_severity("run", worst)
+    before, after = (found.shift.calibration_error("run", each) for each in (0, worst))
     gap = most.mean_confidence - most.accuracy
     told = "exceeds" if gap > 0 else "falls short of"
     return (
-        f"At severity {max(found.shift.severities)} confidence {told} accuracy by {abs(100 * gap):.1f} points "
+        f"At severity {worst} confidence {told} accuracy by {abs(100 * gap):.1f} points "
         f"({_percent(most.mean_confidence)}, {_percent(most.accuracy)}); the calibration error grows "
-        f"from {clean.calibration_error:.3f} to {most.calibration_error:.3f}."
-        if most.calibration_error > clean.calibration_error
-        else f"The calibration error does not grow under corruption: {clean.calibration_error:.3f} without, "
-        f"{most.calibration_error:.3f} at severity {max(found.shift.severities)}."
+        f"from {before:.3f} to {after:.3f}."
+        if after > before
+        else f"The calibration error does not grow under corruption: {before:.3f} without, "
+        f"{after:.3f} at severity {worst}."
     )
 
 

@@ -81,6 +81,7 @@ def test_a_sample_without_a_loss_stays_and_equal_losses_say_nothing() -> None:
     losses = np.array([0.1, 0.11, 0.12, 3.0, np.nan])
     found = detect.by_loss(np.zeros(5, np.int64), losses, num_classes=4)
     assert found.wrong.tolist() == [False, False, False, True, False] and found.scores[4] == 1.0
+    assert found.scores[:4] == pytest.approx(np.exp(-losses[:4])), "higher losses rank lower"
     with pytest.raises(Refusal, match="same loss") as refused:
         detect.by_loss(np.zeros(3, np.int64), np.ones(3), num_classes=2)
     assert refused.value.path == "data.cleaned.by" and refused.value.remedy

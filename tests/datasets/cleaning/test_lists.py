@@ -99,7 +99,7 @@ def broken(text: str, old: str, new: str) -> str:
 @pytest.mark.parametrize(
     ("old", "new", "path", "value", "says"),
     [
-        ('"drop"', '"dropp"', "file", "dropp", "'dropp' is no action"),
+        ('"drop"', '"dropp"', "file", "dropp", "'dropp', of id"),
         ('"cat"', '"cow"', "file", "cow", "'cow' is no class"),
         ('"downweight",0.25', '"downweight",0', "file", 0.0, "the weight of id 6 is 0"),
         ('"downweight",0.25', '"downweight",1.5', "file", 1.5, "the weight of id 6 is 1.5"),
@@ -140,6 +140,13 @@ def test_a_list_of_other_data_or_other_noise_is_refused(packed: Dataset, tmp_pat
     Path(url).write_bytes(b"no parquet")
     with pytest.raises(Refusal, match="is no list of labels"):
         lists.read(url, packed.manifest, noise=None, path="data.cleaned")
+
+
+def test_a_list_of_which_no_line_applies_is_refused(packed: Dataset) -> None:
+    elsewhere = listed(packed, ids=np.array([900_000, 900_003, 900_006, 900_009]))
+    with pytest.raises(Refusal, match="none of the list's 4 ids is among") as told:
+        view.cleaned(packed, elsewhere, other=True)
+    assert (told.value.path, told.value.value) == ("data.cleaned", 900_000)
 
 
 def test_samples_are_dropped_relabelled_and_weighed_with_their_copies(packed: Dataset) -> None:

@@ -252,6 +252,7 @@ def _short(path: str) -> dict[str, Any]:
 
 
 def test_names_of_classes_may_hold_commas() -> None:
-    assert names("a, b", ["a", "b"]) == ("a", "b")
-    assert names("a, b", ["a, b", "c"]) == ("a, b",)
-    assert names(" ", ["a"]) == ()
+    assert names("a, b", ["a", "b"], "--classes") == ("a", "b")
+    assert names("a, b", ["a, b", "c"], "--classes") == ("a, b",)
+    with pytest.raises(Refusal, match="no name is said"):
+        names(" ", ["a"], "--classes")

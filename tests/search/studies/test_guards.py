@@ -241,7 +241,7 @@ def test_scales_and_overrides(written: Write) -> None:
     assert full.run_seeds == [0, 1, 2, 3, 4] and full.best_possible == 0.99
     assert arms.arms(full)[0].recipe.model.arguments["width"] == 16
     changed = Study.load(str(path), ["seeds=3", "set.data.batch=32", f"factors.{LR}=[1, 2]"])
-    assert changed.run_seeds == [0, 1, 2] and changed.set["data.batch"] == 32
+    assert changed.run_seeds == [0, 1, 2] and changed.sized.set["data.batch"] == 32
     with pytest.raises(Refusal, match=r"set\.model\.width"):
         Study.load(str(path), ["model.width=3"])
 

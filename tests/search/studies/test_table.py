@@ -15,7 +15,7 @@ import yaml
 from cluster.environment import code
 from search.studies import table, words, writing
 from search.studies.folder import Entry, Folder
-from search.studies.table import Table
+from search.studies.rows import Table
 
 ROWS = 200
 Scores = dict[str, Sequence[float]]

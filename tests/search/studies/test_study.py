@@ -1,0 +1,54 @@
+"""A study's file and the words of a command line that change it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from search.studies import arms
+from search.studies.study import Study
+
+LR = "phases.0.optim.main.lr"
+SIZES = {
+    "name": "sizes",
+    "question": "Which rate is it?",
+    "recipe": "recipes/digits_plain.yaml",
+    "set": {"phases.0.epochs": 3},
+    "factors": {LR: [0.1, 0.01]},
+    "seeds": 3,
+    "ceiling": 0.99,
+    "metric": "test/accuracy",
+    "scales": {
+        "small": {"seeds": 5, "ceiling": 0.9, "set": {"phases.0.epochs": 7}},
+        "full": {"factors": {LR: [1, 2, 3]}},
+    },
+}
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Any:
+    path = tmp_path / "sizes.yaml"
+    path.write_text(yaml.safe_dump(SIZES))
+    return lambda *words: Study.load(str(path), words)
+
+
+def test_a_word_has_the_last_say_over_the_scale(load: Any) -> None:
+    study = load("seeds=2", "set.phases.0.epochs=1", "ceiling=0.5")
+    assert study.run_seeds == [0, 1] and study.best_possible == 0.5
+    found = arms.arms(study)
+    assert {arm.recipe.phases[0].epochs for arm in found} == {1} and len(found) == 2
+
+
+def test_a_word_changes_the_scale_that_is_chosen_with_it(load: Any) -> None:
+    study = load(f"factors.{LR}=[5]", "scale=full", "seeds=1")
+    assert study.factors == {LR: [5]} and study.run_seeds == [0]
+    assert study.scales["small"].seeds == [0, 1, 2, 3, 4], "the other one is as it was"
+
+
+def test_without_words_the_scale_has_it(load: Any) -> None:
+    assert load().run_seeds == [0, 1, 2, 3, 4] and load().best_possible == 0.9
+    assert load("scale=full").run_seeds == [0, 1, 2]
+    assert [arm.recipe.phases[0].epochs for arm in arms.arms(load())] == [7, 7]
