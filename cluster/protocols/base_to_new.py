@@ -67,9 +67,9 @@ def build(
         ],
         [
             f"On the {len(base.shape.classes)} classes that it has learnt from, the learnt context gives "
-            f"{found['base', 'learnt']:.1%} and the templates {found['base', 'templates']:.1%}; on the "
-            f"{len(new.shape.classes)} others {found['new', 'learnt']:.1%} and {found['new', 'templates']:.1%}.",
-            f"Harmonic means: {means['learnt']:.1%} and {means['templates']:.1%}.",
+            f"{judging.percent(found['base', 'learnt'])} and the templates {judging.percent(found['base', 'templates'])}; on the "
+            f"{len(new.shape.classes)} others {judging.percent(found['new', 'learnt'])} and {judging.percent(found['new', 'templates'])}.",
+            f"Harmonic means: {judging.percent(means['learnt'])} and {judging.percent(means['templates'])}.",
         ],
     )
 

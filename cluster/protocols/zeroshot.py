@@ -46,7 +46,7 @@ def build(
             progress(done, len(shot.rows))
 
         found = judging.judged(model, shot.batches(), called, said, done=looked_at)
-    of = f"`{split}`" + (f" of {data}" if data else "")
+    of = f"the {split} split" + (f" of {data}" if data else "")
     return Outcome(
         list(judging.findings(found, classes, called, said)),
         [*judging.sentences(found, of, said), *_drawn(shot, subset)],

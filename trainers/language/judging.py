@@ -108,17 +108,22 @@ def sentences(found: Judged, split: str, templates: Sequence[str]) -> Iterator[s
     accuracy, low, high = share(found.right)
     with_them = "1 template" if len(templates) == 1 else f"{len(templates)} templates together"
     yield (
-        f"Accuracy {accuracy:.1%} (95 % interval {low:.1%} to {high:.1%}) of {len(found.label):,} pictures "
+        f"Accuracy {percent(accuracy)} (95 % interval {percent(low)} to {percent(high)}) of {len(found.label):,} pictures "
         f"of {split}, {len(_present(found))} classes, by {with_them}."
     )
     if len(templates) > 1:
         alone = (found.alone == found.label[:, None]).double().mean(0)
         best, worst = int(alone.argmax()), int(alone.argmin())
         yield (
-            f"Alone, templates give {float(alone[worst]):.1%} ('{templates[worst]}') to "
-            f"{float(alone[best]):.1%} ('{templates[best]}'), {float(alone.mean()):.1%} in the mean; "
+            f"Alone, templates give {percent(float(alone[worst]))} ('{templates[worst]}') to "
+            f"{percent(float(alone[best]))} ('{templates[best]}'), {percent(float(alone.mean()))} in the mean; "
             "which is the best is known only by looking at these pictures."
         )
+
+
+def percent(share: float) -> str:
+    """`87.4 %`."""
+    return f"{100 * share:.1f} %"
 
 
 def _present(found: Judged) -> list[int]:
