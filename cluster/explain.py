@@ -91,7 +91,8 @@ class Subject:
     @cached_property
     def task(self) -> Task:
         """The last phase's task around the network, with the checkpoint's weights, in eval mode."""
-        task = build.task(self.recipe, len(self.recipe.phases) - 1, self.network)
+        index = len(self.recipe.phases) - 1
+        task = build.task(self.recipe, index, self.network, classes=self.shape.classes)
         checkpoint.load_task(self.saved.url, task, self.network)
         ready(task.to(self.device))
         return task

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cluster.run import Run
 from cluster.session import choose_device
 from datasets import store
+from datasets.batch import Batch
 from datasets.frames import Frame
 from datasets.order import Plan
 from datasets.pictures import decode
@@ -26,7 +27,7 @@ from trainers.describe import without_weights
 from trainers.devices import uses_bf16
 from trainers.evaluation import Evaluation
 from trainers.stage import Stage
-from trainers.task import Finding
+from trainers.task import Finding, Task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -103,10 +104,10 @@ class Saved:
                 path=self.run.url,
                 remedy="predict with a run that classifies",
             )
-        network, transform = self.model(), self.transform
+        judge, transform = self.stage(torch.device("cpu")).task.eval(), self.transform
         with torch.no_grad():
             pictures = [transform(image) for image in images]
-            rows = [network(picture[None])[0].softmax(0) for picture in pictures]
+            rows = [_logits(judge, picture).softmax(0) for picture in pictures]
         classes = self.shape.classes
         return pd.DataFrame(
             {
@@ -154,9 +155,17 @@ class Saved:
         # It takes no step here, so a batch of one row is plan enough, and the data need not be at hand.
         plan = Plan(rows=1, batch=1, lanes=1)
         bf16 = uses_bf16(recipe, device)
-        stage = Stage(recipe, index, network, plan=plan, device=device, bf16=bf16)
+        classes = self.shape.classes
+        stage = Stage(recipe, index, network, plan=plan, device=device, bf16=bf16, classes=classes)
         checkpoint.load_task(self.url, stage.task, network)
         return stage
+
+
+def _logits(task: Task, picture: Tensor) -> Tensor:
+    """(C,), as the task makes them of the network's output for a picture (C, S, S)."""
+    nothing = torch.zeros(1, dtype=torch.int64)
+    batch = Batch({"image": picture[None], "id": nothing, "label": nothing}, key=0)
+    return task.predict(batch)["logits"][0]
 
 
 def _framed(pixels: Tensor, frame: Frame, shape: Shape) -> Tensor:

@@ -35,7 +35,7 @@ def _write(root: Path, files: dict[str, bytes | str]) -> Path:
     return root
 
 
-def cub200(root: Path, each: int = 12) -> str:
+def cub200(root: Path, each: int = 30) -> str:
     """CUB_200_2011: text files beside images/; two thirds are of the official train split."""
     names = ["001.Black_footed_Albatross", "002.Laysan_Albatross", "003.Sooty_Albatross"]
     listed = [

@@ -57,6 +57,8 @@ def test_recipe_trains_two_steps_in_process(
         short |= {"data.url": published(recipe.data), "data.batch": 8}
         short |= {"model.pretrained": False} if recipe.model.pretrained else {}
         short |= {"data.size": 64} if recipe.model.name.startswith("torchvision:resnet") else {}
+        if "architecture" in recipe.model.arguments:
+            short |= {"model.architecture": "tiny", "data.size": 32}
     for index in range(len(recipe.phases)):
         short |= {f"phases.{index}.epochs": None, f"phases.{index}.steps": 2}
     done = run(recipe.override(short), out=str(tmp_path))

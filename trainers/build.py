@@ -114,8 +114,11 @@ def task(
     index: int,
     network: nn.Module,
     counts: Callable[[], Sequence[int]] = tuple,
+    classes: Sequence[str] = (),
 ) -> Task:
-    """The task of a phase around the network; `counts` gives the samples of each class, to a task that asks for them."""
+    """The task of a phase around the network, for one that asks for them with the names of the `classes`, as far as they
+    are known, and the samples of each, which `counts` gives.
+    """
     part = recipe.phases[index].task
     _check_fit(recipe, index)
     demands.check_order(recipe, index)
@@ -123,7 +126,7 @@ def task(
     with on_part(f"phases.{index}.task"):
         try:
             door = rooms.door("tasks", part.name)
-            known: dict[str, object] = {"model": network}
+            known: dict[str, object] = {"model": network, "classes": list(classes)}
             if "counts" in door.positional:
                 known["counts"] = counts()
             built: Task = door.build(known, part.arguments)
@@ -150,6 +153,21 @@ def task(
             remedy=f"name {' and '.join(sorted(wanted))}",
         )
     return built
+
+
+def learning(recipe: Recipe, index: int) -> list[str]:
+    """The words for what of the model learns in a phase: its `train`, or none where the task leaves the model as it is."""
+    phase = recipe.phases[index]
+    if not rooms.door("tasks", phase.task.name).constants.get("KEEPS_MODEL"):
+        return phase.train
+    if phase.train != ["*"]:
+        raise Refusal(
+            f"task '{phase.task.name}' leaves the model as it is: only what the task adds to it learns",
+            path=f"phases.{index}.train",
+            value=phase.train,
+            remedy="leave it out",
+        )
+    return []
 
 
 def evaluators(recipe: Recipe, shape: Shape) -> dict[str, Evaluator]:

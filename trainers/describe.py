@@ -21,9 +21,9 @@ def preview(recipe: Recipe, shape: Shape | None = None) -> nn.Module:
         network = build.model(recipe, guess, pretrained=False)
         if recipe.scale.checkpoint_activations:
             activations.checkpoint_blocks(network)
-        for index, phase in enumerate(recipe.phases):
-            build.task(recipe, index, network)
-            freeze(network, phase.train, f"phases.{index}.train")
+        for index in range(len(recipe.phases)):
+            build.task(recipe, index, network, classes=guess.classes)
+            freeze(network, build.learning(recipe, index), f"phases.{index}.train")
     for index in range(len(recipe.phases)):
         shown.view(recipe, guess, torch.device("cpu"), index=index)
     return network
@@ -36,7 +36,8 @@ def describe(recipe: Recipe, shape: Shape, *, rows: int = 1) -> dict[str, Any]:
     says what `match_params` found. A model that does not take the data's shape is a `Refusal`.
     """
     network = preview(recipe, shape)
-    words = [word for phase in recipe.phases for word in phase.train]
+    phases = range(len(recipe.phases))
+    words = [word for index in phases for word in build.learning(recipe, index)]
     learning = anatomy.learning(network, words, "phases")
     outputs, multiply_adds = _traced(recipe, network, shape, rows)
     modules = []

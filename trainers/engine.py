@@ -191,6 +191,7 @@ class Training:
             plan=self.plans[index],
             mixing=feed.mixing(self.recipe, index, self.shape),
             counts=partial(subsets.counts, self.dataset),
+            classes=self.shape.classes,
             device=self.device,
             bf16=self.bf16,
         )

@@ -63,8 +63,8 @@ def estimate(recipe: Recipe, shape: Shape, index: int, *, bf16: bool) -> Memory:
     network = preview(recipe, shape)
     with FakeTensorMode(allow_non_fake_inputs=True):
         _without_storage(network)
-        task = build.task(recipe, index, network).train()
-        freeze(network, recipe.phases[index].train, f"phases.{index}.train")
+        task = build.task(recipe, index, network, classes=shape.classes).train()
+        freeze(network, build.learning(recipe, index), f"phases.{index}.train")
         batches = [_batch(recipe, index, shape, rows) for rows in _ROWS]
     optimizers = _optimizers(recipe, index, task)
     kept = []

@@ -131,8 +131,8 @@ class ModelPart(NetworkPart):
     def _check_pretrained(self, path: str) -> None:
         """Refuse weights that a model of ours does not have; a library says so itself."""
         door = rooms.doors("models").get(self.name)
-        if door is None or not self.pretrained or self.file:
-            return
+        if door is None or not self.pretrained or self.file or "ARCHITECTURES" in door.constants:
+            return  # of an architecture of a library's, the library says what there is
         if self.pretrained is not True or "MEAN" not in door.constants:
             own = sorted(n for n, d in rooms.doors("models").items() if "MEAN" in d.constants)
             raise Refusal(

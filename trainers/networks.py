@@ -40,6 +40,8 @@ def bare(
 
 def wanted(part: NetworkPart) -> tuple[int, int | None]:
     """(channels, pixels a side) that the network insists on; 0 and None where it takes what comes."""
+    if found := architecture(part):
+        return library.input_shape(*found, {})
     if part.name in rooms.doors("models"):
         channels, size = rooms.door("models", part.name).constants.get("INPUT", (0, None))
         return channels, size
@@ -65,6 +67,8 @@ def seen(part: ModelPart, begun: str | None = None) -> Seen | None:
             if given:
                 mean, std = tuple(given["mean"]), tuple(given["std"])
                 return Seen(given["channels"], given["size"] or None, mean, std)
+    if found := architecture(part):
+        return library.seen(*found, True if part.file else part.pretrained)
     if part.name in rooms.doors("models"):
         constants = rooms.door("models", part.name).constants
         if "MEAN" not in constants:
@@ -85,6 +89,14 @@ def run_of(url: str) -> str | None:
     if folder.lower().endswith(WEIGHTS):
         return None
     return folder if store.exists(store.join(folder, "recipe.yaml")) else None
+
+
+def architecture(part: NetworkPart) -> tuple[str, str] | None:
+    """(library, name in it) of a model of ours that is built after a library's, as its `architecture` says."""
+    door = rooms.doors("models").get(part.name)
+    named = door.constants.get("ARCHITECTURES") if door else None
+    said = part.arguments.get("architecture", "")
+    return (named, said) if named and said in library.names(named) else None
 
 
 def _library(part: NetworkPart) -> tuple[str, str]:

@@ -43,13 +43,14 @@ class Stage:
         bf16: bool,
         mixing: Mixing | None = None,
         counts: Callable[[], Sequence[int]] = tuple,
+        classes: Sequence[str] = (),
     ) -> None:
         self.index, self.plan, self.device, self.mixing = index, plan, device, mixing
         self.phase: Phase = recipe.phases[index]
         self.steps_per_epoch, self.steps = length(self.phase, plan)
         self.micro = MicroBatches(plan, recipe.scale.micro_batch)
-        self.task: Task = build.task(recipe, index, network, counts).to(device)
-        freeze(network, self.phase.train, f"phases.{index}.train")
+        self.task: Task = build.task(recipe, index, network, counts, classes).to(device)
+        freeze(network, build.learning(recipe, index), f"phases.{index}.train")
         if recipe.scale.sync_bn and parallel.world_size() > 1:
             parallel.SyncBatchNorm.convert(self.task)
         self.sync_norms = [m for m in self.task.modules() if isinstance(m, parallel.SyncBatchNorm)]

@@ -89,9 +89,9 @@ def _named(part: ModelPart) -> dict[str, Tensor] | None:
     if part.file:
         return read(part.file)
     if part.pretrained and part.name in rooms.doors("models"):
-        tensors: dict[str, Tensor] = importlib.import_module(
-            f"trainers.models.{part.name}"
-        ).weights()
+        known = importlib.import_module(f"trainers.models.{part.name}").weights
+        named = "ARCHITECTURES" in rooms.door("models", part.name).constants
+        tensors: dict[str, Tensor] = known(part.pretrained, **part.arguments) if named else known()
         return tensors
     return None
 

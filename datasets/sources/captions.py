@@ -6,20 +6,28 @@ import numpy as np
 
 from datasets.formats import files, lists, rows, trees
 from datasets.formats.rows import SPLITS
+from datasets.formats.tokens import table
 from datasets.formats.trees import Tree
+from datasets.packed.columns import Array
 from datasets.refusal import Refusal
 from datasets.source import Source
 
 
 def build(
-    *, path: str = "", root: str = "", image: str = "image", caption: str = "caption"
+    *,
+    path: str = "",
+    root: str = "",
+    image: str = "image",
+    caption: str = "caption",
+    tokens: int = 0,
 ) -> Source:
     """`path` is a folder or archive of x.jpg beside x.txt, or a .csv, .tsv or .jsonl list with these two columns.
 
     Paths of a list are relative to `root`, a folder or archive, or else to the folder of the list. Folders called train
-    and val or test at the top of a folder are official splits. The captions are the text column `caption`.
+    and val or test at the top of a folder are official splits. The captions are the text column `caption`; with `tokens`, a
+    model's context length such as 77, also the column `tokens` int64 (N, tokens), as task `clip` reads them.
 
-    Raises Refusal where a picture has no caption.
+    Raises Refusal where a picture has no caption, or one that is longer.
     """
     url = files.place(path, "captions")
     splits = None
@@ -34,7 +42,9 @@ def build(
         tops = [picture.partition("/")[0] for picture in paths]
         if "train" in tops and set(tops) <= set(SPLITS):
             splits = [SPLITS[top] for top in tops]
-    more = {"caption": np.array(captions, dtype=object)}
+    more: dict[str, Array] = {"caption": np.array(captions, dtype=object)}
+    if tokens:
+        more["tokens"] = table(captions, tokens, remedy="shorten it, or raise `tokens`")
     return rows.picture_source("captions", tree.pictures(paths), paths, splits=splits, more=more)
 
 

@@ -190,7 +190,7 @@ def _built(recipe: Recipe, dataset: Dataset) -> tuple[int, float]:
     import torch
 
     with torch.device("meta"):
-        task = build.task(recipe, 0, network)
+        task = build.task(recipe, 0, network, classes=shape.classes)
     steepness = task.steepness(recipe.data.batch, shape.num_classes)
     return sum(parameter.numel() for parameter in network.parameters()), steepness
 

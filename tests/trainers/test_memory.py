@@ -133,7 +133,7 @@ def test_a_task_that_looks_at_values_is_a_refusal(monkeypatch: pytest.MonkeyPatc
 
     curious = Curious()
     curious.model = nn.Linear(4, 1)
-    monkeypatch.setattr(memory.build, "task", lambda *_: curious)
+    monkeypatch.setattr(memory.build, "task", lambda *_, **__: curious)
     monkeypatch.setattr(memory, "freeze", lambda *_: None)
     monkeypatch.setattr(curious, "networks", lambda: {"main": curious.model})
     with pytest.raises(Refusal, match="phases.0.task: memory cannot be foretold"):

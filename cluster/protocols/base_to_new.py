@@ -1,0 +1,78 @@
+"""Base to new: a context that CoOp has learnt from some classes, on those and on the others of the set (arXiv 2203.05557)."""
+
+from __future__ import annotations
+
+import torch
+
+from cluster.chosen import Chosen
+from cluster.protocol import Outcome
+from cluster.saved import Saved
+from cluster.texts import learnt_context
+from datasets.progress import Shown
+from datasets.refusal import Refusal
+from trainers.language import judging, texts, towers
+from trainers.language.context import Layout
+from trainers.task import Scalar, Table
+
+
+def build(
+    saved: Saved,
+    split: str,
+    shown: Shown,
+    *,
+    templates: list[str] = ["a photo of a {}."],
+    names: list[str] = [],
+) -> Outcome:
+    """The run has learnt from `data.subset.classes`; `names` are what the other classes are called, in the set's order.
+
+    Raises Refusal for a run that has learnt from all classes, or a context for each class.
+    """
+    task, said = learnt_context(saved), texts.templates(templates)
+    if task.context.vectors.ndim == 3:
+        raise Refusal(
+            "each class has a context of its own, so there is none for other classes",
+            path=saved.run.url,
+            value="per_class",
+            remedy="choose a run with per_class=false",
+        )
+    base = Chosen.of(saved, split)
+    new = base.other_classes(saved)
+    columns: dict[str, list[object]] = {"classes": [], "prompts": [], "rows": [], "accuracy": []}
+    found: dict[tuple[str, str], float] = {}
+    for kind, shot, called in (
+        ("base", base, task.names),
+        ("new", new, texts.words(new.shape.classes, names)),
+    ):
+        layout = Layout(task.model, called, count=task.context.count, position=task.position)
+        layout = layout.to(shot.device)
+        with torch.no_grad():
+            learnt_CD = towers.encode(task.model, layout(task.model, task.context()), layout.ends)
+        zero = judging.judged(task.model, shot.batches(), called, said)
+        own = judging.by_features(task.model, shot.batches(), learnt_CD)
+        for prompts, right in (("learnt", own), ("templates", zero.right)):
+            found[kind, prompts] = float(right.double().mean())
+            for name, value in zip(
+                columns, (kind, prompts, len(right), found[kind, prompts]), strict=True
+            ):
+                columns[name].append(value)
+    means = {
+        prompts: _harmonic(found["base", prompts], found["new", prompts])
+        for prompts in ("learnt", "templates")
+    }
+    return Outcome(
+        [
+            *(Scalar(f"{kind}_{prompts}", value) for (kind, prompts), value in found.items()),
+            *(Scalar(f"harmonic_{prompts}", value) for prompts, value in means.items()),
+            Table("base_to_new", columns),
+        ],
+        [
+            f"On the {len(base.shape.classes)} classes that it has learnt from, the learnt context gives "
+            f"{judging.percent(found['base', 'learnt'])} and the templates {judging.percent(found['base', 'templates'])}; on the "
+            f"{len(new.shape.classes)} others {judging.percent(found['new', 'learnt'])} and {judging.percent(found['new', 'templates'])}.",
+            f"Harmonic means: {judging.percent(means['learnt'])} and {judging.percent(means['templates'])}.",
+        ],
+    )
+
+
+def _harmonic(one: float, other: float) -> float:
+    return 2 * one * other / (one + other) if one + other else 0.0
