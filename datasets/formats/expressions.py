@@ -84,7 +84,7 @@ def _value(node: ast.expr, x: Numbers) -> Any:
     match node:
         case ast.Constant(value=value):
             # Powers of Python's whole numbers could fill the memory.
-            return np.float64(value) if abs(value) < 1e300 else np.float64(np.inf)  # type: ignore[arg-type, operator]
+            return np.float64(value) if abs(value) < 1e300 else np.float64(np.inf)  # type: ignore[arg-type]
         case ast.Name(id=name):
             return x if name == "x" else CONSTANTS[name]
         case ast.UnaryOp(op=op, operand=inner):

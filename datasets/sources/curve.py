@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets import order
 from datasets.formats import expressions
+from datasets.packed.columns import Array
 from datasets.refusal import Refusal
 from datasets.source import Source
 
@@ -33,7 +33,7 @@ FUNCTIONS = {"r2": r2, "sine": sine, "step": step}
 
 def build(
     *,
-    function: Literal["r2", "sine", "step"] | str = "r2",
+    function: str = "r2",
     num_rows: int = 400,
     low: float = -2.0,
     high: float = 4.0,
@@ -77,7 +77,7 @@ def build(
     exact = _finite(of(x), x, function)
     deviation_N = np.where(ids < num_rows, noise, judged_noise)
     y = exact + deviation_N * order.normal(order.key(seed, "noise"), ids, 1)[:, 0]
-    columns = {"id": ids, "x": x.astype(np.float32), "y": y.astype(np.float32)}
+    columns: dict[str, Array] = {"id": ids, "x": x.astype(np.float32), "y": y.astype(np.float32)}
     if splits:
         columns["beyond"] = ((x < low) | (x >= high)).astype(np.float32)
     return Source(name="curve", kind="table", columns=columns, splits=splits)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -82,11 +81,6 @@ def test_curve_is_its_function() -> None:
     assert np.std(noisy["y"] - np.sin(noisy["x"])) == pytest.approx(0.5, rel=0.1)
     more = curve.build(num_rows=60).columns
     assert np.array_equal(more["x"][:50], columns["x"])  # a point depends on its id alone
-
-
-def test_curve_names_its_functions_in_its_signature() -> None:
-    named, free = get_args(get_type_hints(curve.build)["function"])
-    assert get_args(named) == tuple(curve.FUNCTIONS) and free is str
 
 
 def test_curve_by_an_expression_is_the_named_one() -> None:

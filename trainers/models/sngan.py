@@ -69,7 +69,8 @@ class Up(nn.Module):
         h = self.conv1(F.interpolate(F.relu(self.norm1(x)), scale_factor=2))
         h = self.conv2(F.relu(self.norm2(h)))
         # A 1x1 convolution of what is doubled is what is doubled of a 1x1 convolution, at a quarter of the cost.
-        return h + F.interpolate(self.skip(x), scale_factor=2)
+        out: Tensor = h + F.interpolate(self.skip(x), scale_factor=2)
+        return out
 
 
 class Down(nn.Module):
@@ -87,7 +88,8 @@ class Down(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(x if self.first else F.relu(x))  # pixels are not to be rectified
         h, skip = self.conv2(F.relu(h)), self.skip(x)
-        return F.avg_pool2d(h + skip, 2) if self.halves else h + skip
+        out: Tensor = h + skip
+        return F.avg_pool2d(out, 2) if self.halves else out
 
 
 class Sum(nn.Module):
