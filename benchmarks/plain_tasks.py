@@ -31,7 +31,7 @@ def gan(recipe: Recipe, steps: int) -> Advance:
     model: Any = build.model(recipe, shape).train()
     generator, critic, phase = model.generator, model.critic, recipe.phases[0]
     assert phase.task.arguments.get("loss", "non_saturating") == "non_saturating"
-    assert phase.schedule.name == "constant" and phase.ema is None
+    assert phase.schedule.name == "constant"
     assert phase.task.arguments.get("critic_steps", 1) == 1 and not phase.task.arguments.get(
         "augment"
     )
@@ -42,6 +42,8 @@ def gan(recipe: Recipe, steps: int) -> Advance:
         (rows, torch.from_numpy(order.normal(key, ids.take(rows), model.latent)))
         for rows, key in _batches(recipe, len(ids), steps)
     ]
+    live = [t.detach() for t in model.state_dict(keep_vars=True).values() if t.is_floating_point()]
+    averages = [tensor.clone() for tensor in live]
     sums, done, lines = torch.zeros(6), 0, []
 
     def advance() -> Tensor:
@@ -60,6 +62,9 @@ def gan(recipe: Recipe, steps: int) -> Advance:
         loss.backward()  # type: ignore[no-untyped-call]
         optimizers["generator"].step()
         with torch.no_grad():
+            if phase.ema:
+                decay = min(phase.ema, (2 + done) / (11 + done))
+                torch._foreach_lerp_(averages, live, 1 - decay)
             right = torch.stack([real_B > 0, fake_B < 0]).float().mean()
             ends = [real_B.mean(), fake_B.mean()]
             sums.add_(torch.stack([loss, critic_loss, *ends, ends[0] - ends[1], right]))

@@ -141,7 +141,7 @@ def _sentences(
 def _draw(judged: Rows, told: dict[str, Numbers]) -> Drawing:
     from matplotlib.figure import Figure as Drawing
 
-    from trainers.evals.regression import mark_beyond
+    from trainers.evals.regression import mark_beyond, show_within
 
     drawing = Drawing(figsize=(7.2, 5.8), layout="constrained")
     fit, rest = drawing.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [5, 2]})
@@ -154,6 +154,8 @@ def _draw(judged: Rows, told: dict[str, Numbers]) -> Drawing:
             rest.plot(x, said[order] - y, "o", markersize=2.5, color=_COLOURS[name])
     rest.axhline(0, color="#64748b", linewidth=0.8)
     mark_beyond((fit, rest), x, judged.beyond[order])
+    near = [(told[name][order] - y)[~judged.beyond[order]] for name in ("model", "spline")]
+    show_within(rest, np.concatenate(near))
     fit.set(ylabel="y")
     rest.set(xlabel="x", ylabel="fit - y")
     for axes in (fit, rest):

@@ -70,6 +70,7 @@ def _draw(points_N4: Tensor) -> Drawing:
     rest.plot(x, prediction - y, "o", markersize=2.5, color="#0072b2")
     rest.axhline(0, color="#64748b", linewidth=0.8)
     mark_beyond((fit, rest), x, beyond)
+    show_within(rest, (prediction - y)[beyond == 0])
     fit.set(ylabel="y")
     rest.set(xlabel="x", ylabel="model - y")
     for axes in (fit, rest):
@@ -92,6 +93,15 @@ def mark_beyond(panels: tuple[Axes, ...], x_N: object, beyond_N: object) -> None
             if (outside & (x >= start) & (x <= end)).any():
                 axes.axvspan(start, end, color="#f59e0b", alpha=0.15, linewidth=0, label=label)
                 label = None
+
+
+def show_within(axes: Axes, residuals_N: object) -> None:
+    """Residuals beyond are so large that those within could not be seen: the axis is for these."""
+    import numpy as np
+
+    largest = np.abs(np.asarray(residuals_N, float)).max(initial=0.0)
+    if np.isfinite(largest) and largest > 0:
+        axes.set_ylim(-1.3 * largest, 1.3 * largest)
 
 
 build = Regression
