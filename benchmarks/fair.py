@@ -32,13 +32,13 @@ def shortened(recipe: Recipe) -> Recipe:
     return recipe.override({"phases.0.steps": STEPS, "phases.0.schedule.warmup_steps": 4})
 
 
-def logged_losses(recipe: Recipe, session: Session) -> list[float]:
+def logged_losses(recipe: Recipe, session: Session, column: str = "loss") -> list[float]:
     """What the engine writes down in a short run of its own (rank 0's file: means over all ranks)."""
     for _ in fit(recipe, session):
         pass
     parallel.barrier()  # until rank 0 has closed its file
     lines = Path(session.folder, "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [row["loss"] for row in map(json.loads, lines) if row["split"] == "train"]
+    return [row[column] for row in map(json.loads, lines) if row["split"] == "train"]
 
 
 def check(ours: list[float], theirs: list[float]) -> float:

@@ -11,7 +11,7 @@ from datasets.card import card, examples
 from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
-from trainers import build, checkpoint, demands, feed, resume, shown, summary, weights
+from trainers import build, checkpoint, demands, extractors, feed, resume, shown, summary, weights
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
 from trainers.recipe import Recipe
@@ -25,6 +25,10 @@ def resolved(recipe: Recipe) -> Recipe:
     if cleaned := recipe.data.cleaned:
         paths |= {"data.cleaned.path": cleaned.path, "data.cleaned.run": cleaned.run}
     paths["model.pretrained"] = recipe.model.file
+    for key, judge in recipe.evals.items():
+        features = judge.arguments.get("features")
+        if features is not None and extractors.is_place(features):
+            paths[f"evals.{key}.features"] = features
     changes = {
         path: store.absolute(url)
         for path, url in paths.items()
@@ -60,6 +64,7 @@ def foreknown(
     for index in range(len(recipe.phases)):
         feed.mixing(recipe, index, shape)
         demands.check_data(recipe, index, dataset)
+    build.evaluators(recipe, shape)  # some ask for features of another run
     described = describe(recipe, shape)
     shown.check(recipe, dataset.manifest, shape)
     file = f"{folder}/checkpoints/step-XXXXXXXX/model.safetensors"

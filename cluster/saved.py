@@ -21,7 +21,7 @@ from datasets.order import Plan
 from datasets.pictures import decode
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
-from trainers import build, checkpoint, evaluation, feed, rooms, shown
+from trainers import build, checkpoint, evaluation, feed, remembered, rooms, shown
 from trainers.build import Shape
 from trainers.describe import without_weights
 from trainers.devices import uses_bf16
@@ -59,18 +59,7 @@ class Saved:
     @cached_property
     def shape(self) -> Shape:
         """What the model was built for, from the run folder alone: the data need not be at hand."""
-        card, given = self.run.json("data.json"), self.run.json("model.json").get("input", {})
-        if not card or not given:
-            raise Refusal("data.json or model.json is missing", path=self.run.url)
-        return Shape(
-            num_classes=len(card["classes"]) or 1,
-            channels=given["channels"],
-            size=given["size"],
-            classes=tuple(card["classes"]),
-            stored=tuple(card["shape"]),
-            mean=tuple(given["mean"]),
-            std=tuple(given["std"]),
-        )
+        return remembered.shape(self.run.url)
 
     def model(self) -> nn.Module:
         """The network with these weights, in eval mode on the CPU."""

@@ -27,6 +27,8 @@ KNOWN = {
     "device_memory_bytes",
     *("fetched_bytes", "fetch_requests", "fetch_retries", "cache_hits"),
 }
+# A GAN's balance is seen where both lie in one picture.
+_SIDES = {"critic_real": "real", "critic_fake": "generated"}
 POINTS = 600  # no panel shows more, and files stay small
 
 
@@ -72,7 +74,7 @@ def panels(metrics: pd.DataFrame, summary: Mapping[str, Any]) -> list[Panel]:
     val = [c for c in metrics.columns if c.startswith("val/") and len(_series(metrics, "val", c))]
     shares = [c for c in val if numbers.is_fraction(c)]
     rates = [c for c in metrics.columns if c == "lr" or c.endswith("_lr")]
-    drawn = {*KNOWN, *rates, *(column.removeprefix("val/") for column in val)}
+    drawn = {*KNOWN, *rates, *_SIDES, *(column.removeprefix("val/") for column in val)}
     found = [_loss(metrics, borders)]
     if shares:
         found.append(_scores("Scores", metrics, shares, best, borders))
@@ -83,6 +85,8 @@ def panels(metrics: pd.DataFrame, summary: Mapping[str, Any]) -> list[Panel]:
         and not c.endswith("/loss")
         and len(_series(metrics, "val", c)) > 1  # one evaluation is a number, not a curve
     ]
+    sides = {said: _series(metrics, "train", column) for column, said in _SIDES.items()}
+    found.append(_lines("The critic's output, training", sides, borders, measured=True))
     set_by_hand = {column: _series(metrics, "train", column) for column in rates}
     found.append(_lines("Learning rate", set_by_hand, borders))
     for column in metrics.columns:

@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 from cluster.run import Run
 from datasets import store
 from datasets.page import render
-from search import facts, numbers, sheets, verdict
+from search import facts, growth, numbers, sheets, verdict
 from search.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -87,6 +87,7 @@ def context(found: Evidence) -> dict[str, Any]:
         "scores": sheets.scores(found.summary),
         "splits": splits,
         "pictures": _pictures(found, splits),
+        "strips": growth.strips(found),
         "examples": examples,
         "facts_of_data": facts.data(found.card) + facts.fetched(found.summary),
         "counts": sheets.counts(found),

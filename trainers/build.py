@@ -173,10 +173,11 @@ def learning(recipe: Recipe, index: int) -> list[str]:
 def evaluators(recipe: Recipe, shape: Shape) -> dict[str, Evaluator]:
     """A fresh evaluator for each key of `evals`."""
     context = {"classes": list(shape.classes), "mean": list(shape.mean), "std": list(shape.std)}
-    return {
-        key: rooms.door("evals", part.name).build(context, part.arguments)
-        for key, part in recipe.evals.items()
-    }
+    made: dict[str, Evaluator] = {}
+    for key, part in recipe.evals.items():
+        with on_argument(f"evals.{key}"):
+            made[key] = rooms.door("evals", part.name).build(context, part.arguments)
+    return made
 
 
 def inputs(shape: Shape, device: torch.device | str = "cpu") -> Inputs:
@@ -211,7 +212,7 @@ def on_part(path: str) -> Iterator[None]:
 
 @contextmanager
 def on_argument(path: str) -> Iterator[None]:
-    """Refusals of frames and transforms name their argument: where in the recipe it stands is added."""
+    """Refusals of frames, transforms and evaluators name their argument: where in the recipe it stands is added."""
     try:
         yield
     except Refusal as refusal:

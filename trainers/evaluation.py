@@ -147,7 +147,8 @@ def draw(
             if isinstance(finding, Table) and final:
                 track.table(f"{split}_{finding.name}", finding.columns)
             elif isinstance(finding, Figure) and track.figures and (final or finding.always):
-                track.figure(f"{split}_{finding.name}", finding.draw(), step)
+                name, grows = f"{split}_{finding.name}", finding.always and not final
+                track.figure(name, finding.draw(), step, grows=grows)
 
 
 def parquet(splits: Mapping[str, Predictions]) -> bytes | None:

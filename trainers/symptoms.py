@@ -25,7 +25,9 @@ EXPLODED, LIFTED = 100.0, 10.0  # times the first gradient, times the first loss
 NARROW = 1.5  # an effective rank
 DEAD = 0.5  # of the units
 SIGMAS, BEYOND = 3.0, 0.02  # of validation above training
+WON, VANISHED = 0.98, 0.1  # of what the critic is shown; of the generator's first gradient
 _KEPT = ("phase", "epoch", "loss", "chance", "accuracy", "active_triplets")
+_CRITIC = ("critic_accuracy", "critic_gap")
 _DISTANCES = ("positive_distance", "negative_distance")
 
 Row = Mapping[str, Any]
@@ -36,7 +38,7 @@ def read(lines: Iterable[str]) -> list[dict[str, Any]]:
     found = []
     for line in lines:
         row = json.loads(line)
-        kept = {name: row[name] for name in (*_KEPT, *_DISTANCES) if name in row}
+        kept = {name: row[name] for name in (*_KEPT, *_DISTANCES, *_CRITIC) if name in row}
         kept |= {n: row[n] for n in row if n.endswith(("gradient_norm", "_loss"))}
         found.append({"split": row["split"], "val": row.get("val/accuracy"), **kept})
     return found
@@ -54,7 +56,7 @@ def found(
     for index in range(len(recipe.phases)):
         own = [row for row in rows if row["split"] == "train" and row["phase"] == index]
         if len(own) >= FEWEST:
-            told += [*_at_chance(index, own), *_exploded(index, own)]
+            told += [*_at_chance(index, own), *_exploded(index, own), *_won(index, own)]
     return [
         *told,
         *_better_on_val(recipe, model, dataset, rows),
@@ -132,6 +134,23 @@ def _exploded(index: int, rows: Sequence[Row]) -> Iterator[str]:
                 f"The gradient{whose} exploded in phase {index}: its norm went from {begun:.3g} to {peak:.3g}, "
                 f"the loss from {low:.3g} to {high:.3g}."
             )
+
+
+def _won(index: int, rows: Sequence[Row]) -> Iterator[str]:
+    """A critic that is nearly always right; whether it still tells the generator anything, its gradient says."""
+    right = _series(rows, "critic_accuracy")
+    if not right or fmean(_ends(right)[1]) < WON:
+        return
+    share, gap = fmean(_ends(right)[1]), fmean(_ends(_series(rows, "critic_gap"))[1])
+    told = (
+        f"The critic has won in phase {index}: at its end it tells {100 * share:.0f} % of the pictures rightly, its "
+        f"outputs for real and generated ones lie {gap:.3g} apart"
+    )
+    norms = _series(rows, "generator_gradient_norm")
+    before, after = (fmean(end) for end in _ends(norms)) if norms else (0.0, 0.0)
+    if after < VANISHED * before:
+        told += f", and the generator's gradient vanishes: its norm went from {before:.3g} to {after:.3g}"
+    yield f"{told}. Lower the critic's learning rate, or raise the generator's."
 
 
 def _grown(values: Sequence[float]) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datasets import figures, store
+from trainers import growing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -49,6 +50,7 @@ class Track:
             self.local = store.path_of(folder)
         self.metrics = self.local / "metrics.jsonl"
         forget(self.metrics, after=resumed_step)
+        growing.forget(folder, after=resumed_step)
         self._file = self.metrics.open("a", encoding="utf-8")
 
     def write(self, rows: list[Row]) -> None:
@@ -75,9 +77,11 @@ class Track:
         writer.writerows(zip(*columns.values(), strict=True))
         self.put(f"tables/{name}.csv", text.getvalue().encode())
 
-    def figure(self, name: str, drawing: Figure, step: int) -> None:
-        """`figures/<name>.png`, and the same in TensorBoard."""
+    def figure(self, name: str, drawing: Figure, step: int, *, grows: bool = False) -> None:
+        """`figures/<name>.png`, and the same in TensorBoard; one that grows is also kept as it is at this step."""
         self.put(f"figures/{name}.png", figures.png(drawing))
+        if grows:
+            self.put(growing.place(name, step), figures.png(drawing, dpi=growing.DPI))
         if self.tensorboard:
             self._tensorboard().add_figure(name, drawing, global_step=step)
 

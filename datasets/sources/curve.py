@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from datasets import order
+from datasets.formats import expressions
+from datasets.packed.columns import Array
 from datasets.refusal import Refusal
 from datasets.source import Source
 
@@ -31,34 +33,92 @@ FUNCTIONS = {"r2": r2, "sine": sine, "step": step}
 
 def build(
     *,
-    function: Literal["r2", "sine", "step"] = "r2",
+    function: str = "r2",
     num_rows: int = 400,
     low: float = -2.0,
     high: float = 4.0,
     noise: float = 0.0,
     seed: int = 0,
+    test_low: float | None = None,
+    test_high: float | None = None,
+    test_noise: float | None = None,
+    num_test: int = 200,
 ) -> Source:
     """`num_rows` points (x, y), x uniform in [low, high), y with normal noise of that deviation.
 
-    r2: x^2 + 2 cos(x) + 2 e^-x (row R2 of experiments.md); sine: sin(x); step: the sign of x.
-    Raises Refusal where an argument is out of its range.
+    r2: x^2 + 2 cos(x) + 2 e^-x (row R2 of experiments.md); sine: sin(x); step: the sign of x; else an expression of x,
+    `x**2 + 2*cos(x) + 2/exp(x)`. With `test_low` or `test_high` there are `num_test` points more, from test_low to
+    test_high, which are the test split, with `test_noise` (default `noise`); and a column `beyond` that is 1 where
+    nothing is learnt from.
+    Raises Refusal where an argument is out of its range, or the function has no number.
     """
-    if function not in FUNCTIONS:
-        _refuse("function", function, f"known: {', '.join(FUNCTIONS)}")
-    if not 1 <= num_rows <= MOST_ROWS:
-        _refuse("num_rows", num_rows, f"use 1 .. {MOST_ROWS:,}")
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        _refuse("low", low, f"use a finite low below high={high}")
-    if not (math.isfinite(noise) and noise >= 0):
-        _refuse("noise", noise, "use 0 or more")
+    for name, value in (("num_rows", num_rows), ("num_test", num_test)):
+        if not 1 <= value <= MOST_ROWS:
+            _refuse(name, value, f"use 1 .. {MOST_ROWS:,}")
+    _check_range("low", low, "high", high)
+    judged_noise = noise if test_noise is None else test_noise
+    for name, deviation in (("noise", noise), ("test_noise", judged_noise)):
+        if not (math.isfinite(deviation) and deviation >= 0):
+            _refuse(name, deviation, "use 0 or more")
+    of = _function(function)
     ids = np.arange(num_rows, dtype=np.int64)
-    x = low + (high - low) * order.uniform(order.key(seed, "x"), ids, 0)
-    y = FUNCTIONS[function](x) + noise * order.normal(order.key(seed, "noise"), ids, 1)[:, 0]
-    return Source(
-        name="curve",
-        kind="table",
-        columns={"id": ids, "x": x.astype(np.float32), "y": y.astype(np.float32)},
-    )
+    x = _drawn(seed, "x", ids, low, high)
+    splits = None
+    if test_low is not None or test_high is not None:
+        first, last = (
+            low if test_low is None else test_low,
+            high if test_high is None else test_high,
+        )
+        _check_range("test_low", first, "test_high", last)
+        judged = np.arange(num_rows, num_rows + num_test, dtype=np.int64)
+        x = np.concatenate([x, _drawn(seed, "x", judged, first, last)])
+        splits = {"train": ids, "test": judged}
+        ids = np.concatenate([ids, judged])
+    exact = _finite(of(x), x, function)
+    deviation_N = np.where(ids < num_rows, noise, judged_noise)
+    y = exact + deviation_N * order.normal(order.key(seed, "noise"), ids, 1)[:, 0]
+    columns: dict[str, Array] = {"id": ids, "x": x.astype(np.float32), "y": y.astype(np.float32)}
+    if splits:
+        columns["beyond"] = ((x < low) | (x >= high)).astype(np.float32)
+    return Source(name="curve", kind="table", columns=columns, splits=splits)
+
+
+def _drawn(
+    seed: int, what: str, ids: NDArray[np.int64], low: float, high: float
+) -> NDArray[np.float64]:
+    return low + (high - low) * order.uniform(order.key(seed, what), ids, 0)
+
+
+def _function(said: str) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    if said in FUNCTIONS:
+        return FUNCTIONS[said]
+    try:
+        return expressions.function(said)
+    except Refusal as refusal:
+        refusal.path = "data.source.function"
+        if said.isidentifier():  # more likely a name than an expression
+            refusal.remedy = f"known: {', '.join(FUNCTIONS)}; or an expression such as x**2"
+        raise
+
+
+def _finite(y: NDArray[np.float64], x: NDArray[np.float64], said: str) -> NDArray[np.float64]:
+    """The values, if float32 can hold them all."""
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(y.astype(np.float32))
+    if bad.any():
+        at = float(x[bad.argmax()])
+        raise Refusal(
+            f"{said} has no number at x = {at:.4g}",
+            path="data.source.function",
+            value=said,
+            remedy="move low and high to where it has one everywhere",
+        )
+    return y
+
+
+def _check_range(below: str, low: float, above: str, high: float) -> None:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        _refuse(below, low, f"use a finite {below} below {above}={high}")
 
 
 def _refuse(name: str, value: object, remedy: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -84,15 +83,42 @@ def test_curve_is_its_function() -> None:
     assert np.array_equal(more["x"][:50], columns["x"])  # a point depends on its id alone
 
 
-def test_curve_names_its_functions_in_its_signature() -> None:
-    annotation = get_type_hints(curve.build)["function"]
-    assert get_args(annotation) == tuple(curve.FUNCTIONS)
+def test_curve_by_an_expression_is_the_named_one() -> None:
+    named, said = (
+        curve.build(function=function).columns for function in ("r2", "x**2 + 2*cos(x) + 2/exp(x)")
+    )
+    assert np.array_equal(named["x"], said["x"])
+    np.testing.assert_allclose(named["y"], said["y"], rtol=1e-6)
+
+
+def test_curve_is_judged_on_a_range_of_its_own() -> None:
+    plain = curve.build(num_rows=50).columns
+    source = curve.build(num_rows=50, test_low=-3.0, test_high=6.0, num_test=300)
+    assert source.splits is not None
+    learnt, judged = source.splits["train"], source.splits["test"]
+    assert np.array_equal(source.columns["x"][learnt], plain["x"]), "what is learnt from stays"
+    x, beyond = source.columns["x"][judged], source.columns["beyond"][judged] > 0
+    assert x.min() < -2.8 and x.max() > 5.8 and len(x) == 300
+    assert np.array_equal(beyond, (x < -2) | (x >= 4)) and 0.2 < beyond.mean() < 0.5
+    assert not source.columns["beyond"][learnt].any()
+    exact = curve.build(num_rows=50, noise=0.5, test_noise=0.0, test_high=6.0).columns
+    error = exact["y"] - curve.r2(exact["x"].astype(np.float64))
+    assert np.abs(error[50:]).max() < 1e-5 < 0.3 < np.std(error[:50])
+    one_side = curve.build(num_rows=50, test_high=6.0).columns["x"]
+    assert one_side.min() >= -2 and one_side.max() > 5.5
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         {"function": "cube"},
+        {"function": "x**2 + y"},
+        {"function": "log(x)"},
+        {"function": "exp(1000 * x)"},
+        {"test_low": 5.0},
+        {"test_noise": -1.0},
+        {"test_high": float("nan")},
+        {"test_low": -3.0, "num_test": 0},
         {"num_rows": 0},
         {"low": 4.0},
         {"high": float("inf")},

@@ -13,7 +13,7 @@ from trainers import anatomy, rooms
 from trainers.models import mynetpro
 
 LIBRARY = ["resnet18", "vit_tiny_patch16_224", "convnext_atto", "tf_efficientnet_lite0", "vgg11"]
-OURS = [name for name in rooms.doors("models") if name not in ("dcgan", "mlp")]
+OURS = [name for name in rooms.doors("models") if name not in ("dcgan", "sngan", "mlp")]
 
 
 def made(name: str) -> nn.Module:

@@ -63,7 +63,7 @@ def sample_of(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     if name == "regression":
         x = torch.randn(20, generator=generator)
         return {"prediction": x[:, None] ** 2}, {"x": x, "y": x**2 + 0.1}
-    if name == "samples":
+    if name in ("samples", "fid_kid"):
         return {"sample": torch.rand(20, 1, 8, 8, generator=generator)}, {
             "image": torch.rand(20, 1, 8, 8, generator=generator)
         }
@@ -272,4 +272,27 @@ def test_as_many_samples_are_shown_as_asked_for() -> None:
     figure = next(
         f for f in fed(made("samples", num=5), outputs, columns, [3, 17]) if isinstance(f, Figure)
     )
-    assert len(figure.draw().get_axes()) == 5 and figure.always
+    (image,) = figure.draw().get_axes()[0].get_images()
+    # Two rows of three tiles of 8 pixels with a pixel between; what is left over is white.
+    assert image.get_array().shape == (17, 26) and figure.always
+    pictures = (outputs["sample"][:5] * 0.5 + 0.5).clamp(0, 1)
+    np.testing.assert_allclose(image.get_array()[9:17, 9:17], pictures[4, 0], rtol=1e-5)
+    assert (image.get_array()[9:17, 18:26] == 1).all()
+
+
+def test_what_lies_beyond_is_scored_apart() -> None:
+    y = torch.linspace(0, 1, 20)
+    beyond = torch.zeros(20)
+    beyond[15:] = 1
+    prediction = y + torch.where(beyond > 0, 3.0, 0.5)
+    columns = {"x": y * 4, "y": y, "beyond": beyond}
+    found = fed(made("regression"), {"prediction": prediction[:, None]}, columns, [12, 8])
+    assert scalars(found)["rmse"] == pytest.approx(0.5)
+    assert scalars(found)["rmse_beyond"] == pytest.approx(3.0)
+    (figure,) = [f for f in found if isinstance(f, Figure)]
+    fit, residuals = figure.draw().get_axes()
+    assert "beyond what is learnt from" in {t.get_text() for t in fit.get_legend().get_texts()}
+    assert residuals.get_ylabel() == "model - y"
+    within = {n: c[:15] for n, c in columns.items()}
+    alone = fed(made("regression"), {"prediction": prediction[:15, None]}, within, [15])
+    assert tuple(scalars(alone)) == ("rmse", "mae", "r2")

@@ -230,7 +230,9 @@ def narrow(network: nn.Module, most: int) -> nn.Module:
 def scores(rank: int, world: int) -> Found:
     """Rank 0 has every row but two, the last rank has none."""
     rows = {0: slice(0, 10), 1: slice(10, 12), world - 1: slice(12, 12)}[rank]
-    return {name: evaluated(name, rows) for name in ("accuracy", "regression", "samples")}
+    return {
+        name: evaluated(name, rows) for name in ("accuracy", "regression", "samples", "fid_kid")
+    }
 
 
 def evaluated(name: str, rows: slice) -> Found:
@@ -373,7 +375,7 @@ def test_meters_are_means_over_the_global_batch_and_ranks_agree(ranks: list[Foun
         assert found["fetched_bytes"] == 1000 + 100 * len(ranks) + own
 
 
-@pytest.mark.parametrize("name", ["accuracy", "regression", "samples"])
+@pytest.mark.parametrize("name", ["accuracy", "regression", "samples", "fid_kid"])
 def test_scores_are_those_of_one_process(ranks: list[Found], name: str) -> None:
     # Of two ranks the second is the last one, which has no row.
     expected = evaluated(name, slice(0, 12 if len(ranks) == 3 else 10))

@@ -60,14 +60,21 @@ class Samples:
 
 
 def _draw(pictures_BCHW: Tensor) -> Drawing:
+    """One image of all of them: an axis for each would take a second to draw, at every evaluation."""
     from matplotlib.figure import Figure as Drawing
 
-    columns = math.ceil(math.sqrt(len(pictures_BCHW)))
-    drawing = Drawing(figsize=(5, 5), layout="constrained")
-    for index, picture in enumerate(pictures_BCHW.permute(0, 2, 3, 1).numpy()):
-        axes = drawing.add_subplot(columns, columns, index + 1)
-        axes.imshow(picture, cmap="gray", vmin=0, vmax=1)
-        axes.axis("off")
+    num, channels, height, width = pictures_BCHW.shape
+    columns = math.ceil(math.sqrt(num))
+    rows = math.ceil(num / columns)
+    gap = max(1, width // 16)
+    tiles = torch.ones(rows * columns, channels, height + gap, width + gap)
+    tiles[:num, :, :height, :width] = pictures_BCHW
+    whole = tiles.view(rows, columns, channels, height + gap, width + gap).permute(0, 3, 1, 4, 2)
+    whole = whole.reshape(rows * (height + gap), columns * (width + gap), channels)[:-gap, :-gap]
+    drawing = Drawing(figsize=(5, 5 * rows / columns), layout="constrained")
+    axes = drawing.add_subplot()
+    axes.imshow(whole.numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    axes.axis("off")
     return drawing
 
 

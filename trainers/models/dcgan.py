@@ -20,7 +20,7 @@ class DCGAN(nn.Module):
         self, channels: int, size: int, *, latent: Width = 64, width: FirstWidth = 32
     ) -> None:
         super().__init__()
-        side, doublings = _smallest(size)
+        side, doublings = doubled(size)
         self.latent = latent
         widths = [width * 2**i for i in reversed(range(doublings))]
         self.generator = nn.Sequential(
@@ -50,14 +50,14 @@ class DCGAN(nn.Module):
         return torch.zeros(rows, self.latent, device=device)
 
 
-def _smallest(size: int) -> tuple[int, int]:
+def doubled(size: int) -> tuple[int, int]:
     """(pixels a side of the generator's first map, doublings up to `size`)."""
     side, doublings = size, 0
     while side % 2 == 0 and (side > 7 or doublings < 2) and side > 2:
         side, doublings = side // 2, doublings + 1
     if not doublings:
         raise Refusal(
-            f"dcgan doubles its pictures, and {size} pixels is odd",
+            f"the generator doubles its pictures, and {size} pixels is odd",
             path="data.size",
             value=size,
             remedy="set data.size to an even number such as 32",

@@ -1,0 +1,103 @@
+"""A training step of other tasks than classification against the same mathematics by hand, on one thread: a GAN, a fit."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks import fair, plain_tasks
+from benchmarks.clock import interleaved, ratios
+from benchmarks.reading import Reading, summed_up, total_ratio
+from trainers.recipe import Recipe
+from trainers.rooms import ROOT
+
+ROUNDS = 21
+
+
+class Case(NamedTuple):
+    """A recipe with its changes, the loop by hand, the loss that both give, and how many steps are timed as a block."""
+
+    title: str
+    recipe: str
+    changes: dict[str, object]
+    loop: Callable[[Recipe, int], Callable[[], Tensor]]
+    loss: str
+    steps: int
+    target: str = ""
+
+
+CASES = (
+    Case("digits, dcgan, batch 64", "dcgan_digits", {}, plain_tasks.gan, "generator_loss", 20, "<= 1.05"),
+    Case("f2, 1-64-64-1, batch 70", "curve", {"data.batch": 70}, plain_tasks.regress, "loss", 400),
+    Case(
+        "f2, 1-1024-1024-1, batch 1,024",
+        "curve",
+        {"data.source.num_rows": 8000, "data.batch": 1024, "model.hidden": [1024, 1024]},
+        plain_tasks.regress,
+        "loss",
+        20,
+        "<= 1.05",
+    ),
+)  # fmt: skip
+
+
+def run(rounds: int | None = None) -> list[Reading]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory(prefix="manta-bench-") as name:
+            folders = [Path(name) / str(number) for number in range(len(CASES))]
+            return [
+                reading
+                for case, folder in zip(CASES, folders, strict=True)
+                for reading in _compared(case, folder, rounds or ROUNDS)
+            ]
+    finally:
+        torch.set_num_threads(before)
+
+
+def _compared(case: Case, folder: Path, rounds: int) -> list[Reading]:
+    short, steps = _recipe(case, fair.STEPS), case.steps * (rounds + 1)
+    ours = fair.logged_losses(short, fair.local(short, folder / "fair"), case.loss)
+    advance = case.loop(short, fair.STEPS)
+    worst = fair.check(ours, [float(advance().detach()) for _ in range(fair.STEPS)])
+    note = f"first {fair.STEPS} losses agree to {worst:.0e}"
+    recipe = _recipe(case, steps)
+    theirs = case.loop(recipe, steps)
+    with fair.engine(recipe, fair.local(recipe, folder / "timed")) as reports:
+        interleaved(reports.__next__, theirs, steps=case.steps, rounds=1)  # warm-up
+        a, b = interleaved(reports.__next__, theirs, steps=case.steps, rounds=rounds)
+    readings = []
+    for clock, mine, others in (("wall", a.wall, b.wall), ("CPU time", a.cpu, b.cpu)):
+        what, more = (
+            f"{case.title}: step, {clock}",
+            [(x - y) * 1e6 for x, y in zip(mine, others, strict=True)],
+        )
+        by = ratios(mine, others)
+        readings += [
+            summed_up("step_tasks", what, by, target=case.target, note=note),
+            total_ratio("step_tasks", f"{what}, sum over sum", mine, others),
+            summed_up("step_tasks", f"{case.title}: more a step, {clock}", more, unit="µs"),
+        ]
+    return readings
+
+
+def _recipe(case: Case, steps: int) -> Recipe:
+    """No evaluation and no checkpoint within timed blocks; the log stays as it is. One thread, plain batch norm."""
+    quiet = {
+        "phases.0.epochs": None,
+        "phases.0.steps": steps,
+        "evals": {},
+        "keep": {"metric": None, "every_steps": None, "every_seconds": None},
+        "scale.device": "cpu",
+        "scale.threads": 1,
+        "scale.sync_bn": False,
+    }
+    return Recipe.load(str(ROOT / "recipes" / f"{case.recipe}.yaml")).override(
+        {**quiet, **case.changes}
+    )
