@@ -16,7 +16,8 @@ from torch import Tensor
 from datasets import order
 from datasets.order import Integers, Plan
 from trainers import build, feed
-from trainers.recipe import Optim, Recipe
+from trainers.phase import Optim
+from trainers.recipe import Recipe
 
 Advance = Callable[[], Tensor]
 LOG_EVERY = 50
