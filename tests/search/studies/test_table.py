@@ -188,3 +188,14 @@ def test_text_of_all_kinds(make: Make) -> None:
     tree = json.loads(writing.written(found, "json"))
     assert tree["arms"][1]["beside"]["other"] == "a_b" and tree["cells"][0]["run"] == "a_b-0"
     assert writing.frame(found)["test/accuracy"].tolist() == [0.9, 0.8, 0.7, 0.6]
+
+
+def test_who_ties_in_the_table_ties_in_the_headline(make: Make) -> None:
+    """Against the best arm alone c would be told apart (p .026); among three comparisons it is not."""
+    scores = {"a": [0.96, 0.95, 0.97], "b": [0.904, 0.890, 0.906], "c": [0.878, 0.802, 0.855]}
+    found = make(scores, compare="all")
+    assert {each.arm: each.verdict for each in found.compared if each.other == "a"} == {
+        "b": "worse",
+        "c": "tie",
+    }
+    assert found.ties == ["c"]
