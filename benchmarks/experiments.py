@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table as Drawn
 
 from benchmarks.retrieval import precisions
-from cluster.run import Run
+from cluster.run import Run, run
 from search.studies import comparing, drive, table
 from search.studies.rows import Row, Table
 from search.studies.study import Study
+from trainers.recipe import Recipe
 from trainers.rooms import ROOT
 
 SEEDS = 3
@@ -110,9 +111,32 @@ def clip(out: str) -> Iterator[Bar]:
     yield _gap(found, "Tip-Adapter 1", "zero-shot", least=0.0)
 
 
+def gan(out: str) -> Iterator[Bar]:
+    """KID in the features of a classifier of ours, on validation pictures after the first epoch and at the end."""
+    judge = _trained("digits", out)
+    for seed in range(SEEDS):
+        drawn = _trained("dcgan_digits", out, f"evals.fid_kid.features={judge.url}", f"seed={seed}")
+        kid = drawn.metrics()["val/kid"].dropna()
+        first, last = float(kid.iloc[0]), float(kid.iloc[-1])
+        yield Bar(
+            f"a GAN's KID falls by a factor of 5 from its first epoch, seed {seed}",
+            f"{first:.3f} to {last:.4f}",
+            last <= first / 5,
+        )
+
+
+def fit(out: str) -> Iterator[Bar]:
+    errors = [_trained("curve", out, f"seed={seed}").scores["test/rmse"] for seed in range(SEEDS)]
+    yield Bar(
+        "x^2 + 2 cos x + 2 / e^x fitted at lr .01 to a test RMSE below .05, each seed",
+        ", ".join(f"{error:.4f}" for error in errors),
+        max(errors) < 0.05,
+    )
+
+
 EXPERIMENTS: dict[str, Callable[[str], Iterator[Bar]]] = {
     each.__name__: each
-    for each in (learning_rate, momentum, losses, noise, retrieval, pretrained, clip)
+    for each in (learning_rate, momentum, losses, noise, retrieval, pretrained, clip, gan, fit)
 }
 
 
@@ -120,6 +144,11 @@ def _study(name: str, out: str) -> Table:
     """A shipped study at its small scale, run where it is missing."""
     study = Study.load(f"{ROOT}/studies/{name}.yaml", [f"seeds={SEEDS}"])
     return table.read(drive.run(study, out=out, quiet=False))
+
+
+def _trained(name: str, out: str, *changes: str) -> Run:
+    """A shipped recipe's run, made where it is missing."""
+    return run(Recipe.load(f"{ROOT}/recipes/{name}.yaml", changes), out=out, quiet=True)
 
 
 def _row(found: Table, arm: str) -> Row:
