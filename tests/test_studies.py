@@ -103,6 +103,11 @@ def at_full_scale(path: Path, published: Callable[[Data], str], **changes: Any) 
         "scale.device": "cpu",
         **changes,
     }
+    for before in full.get("before", {}).values():  # its own set, where that is another one
+        first = Recipe.load(str(ROOT / before["recipe"]))
+        if first.data.source != recipe.data.source:
+            own = {"data.url": published(first.data), "data.batch": 2, "scale.device": "cpu"}
+            before["set"] = {**before.get("set", {}), **own}
     if recipe.model.pretrained and "model" not in full["set"]:
         full["set"] = {"model.pretrained": False, **full["set"]}
     return Study.check({"name": path.stem, **tree, "scale": "full", "parallel": 1})
@@ -174,6 +179,7 @@ SERVED = {
     *range(1, 6),
     *range(7, 10),
     14,
+    *range(16, 27),
     28,
     29,
     *range(33, 50),
