@@ -83,11 +83,11 @@ def _findings(curves: dict[str, Curve]) -> Iterator[Finding]:
     for name, curve in curves.items():
         prefix = "" if name == "run" else f"{name}_"
         for place, count in enumerate(curve.shots):
-            yield Scalar(f"{prefix}accuracy_at_{count}", float(curve.means[place]))
+            yield Scalar(f"{prefix}accuracy_{count}_shots", float(curve.means[place]))
     if "reference" in curves:
         gains = few.gains(curves["run"], curves["reference"])
         for count, gain in zip(curves["run"].shots, gains, strict=True):
-            yield Scalar(f"accuracy_gain_at_{count}", gain.value)
+            yield Scalar(f"accuracy_gain_{count}_shots", gain.value)
 
 
 def _tables(curves: dict[str, Curve]) -> Iterator[Table]:

