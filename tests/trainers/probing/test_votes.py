@@ -13,7 +13,7 @@ from datasets.batch import Batch
 from trainers import rooms
 from trainers.probing import votes
 from trainers.probing.votes import Bank
-from trainers.task import Scalar
+from trainers.task import Figure, Scalar
 
 
 def drawn(rows: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -58,8 +58,8 @@ def evaluated(cuts: list[int], **arguments: float) -> float:
     for rows in torch.arange(50).split(cuts):
         batch = Batch({"label": labels[rows], "id": ids[rows]}, key=0)
         evaluator.update({"embedding": 3 * features[rows]}, batch)
-    (found,) = evaluator.findings()
-    assert isinstance(found, Scalar) and found.name == "knn_accuracy"
+    found, figure = evaluator.findings()
+    assert isinstance(found, Scalar) and isinstance(figure, Figure) and found.name == "knn_accuracy"
     return found.value
 
 
