@@ -67,7 +67,7 @@ def in_two_steps(path: Path) -> Study:
             short |= {f"phases.{index}.epochs": None, f"phases.{index}.steps": 2}
     holder = own if own else tree
     holder["set"] = {**holder.get("set", {}), **short}
-    for before in own.get("before", {}).values():
+    for before in holder.get("before", {}).values():
         before["set"] = {**before.get("set", {}), **short}
     if own:
         own["seeds"] = [0]
