@@ -107,14 +107,16 @@ def _check_weights(
     recipe: Recipe, shape: Shape, plans: list[Plan], digest: str, parent: str | None
 ) -> None:
     """Checkpoints that the run starts from hold this model's weights, and a place that it has too."""
-    urls = [checkpoint.chosen(phase.init) for phase in recipe.phases if phase.init]
-    if parent and (found := checkpoint.latest(parent)):
-        urls.append(found)
+    begun = [checkpoint.chosen(phase.init) for phase in recipe.phases if phase.init]
+    found = checkpoint.latest(parent) if parent else None
+    if found:
         checkpoint.read_state(found).under(resume.beginning(recipe, plans, digest))
-    if urls:
+    if begun or found:
         network = preview(recipe, shape)
-        for url in urls:
-            checkpoint.fitting(url, network)
+        for url in begun:
+            checkpoint.fitting(url, network, any_head=True)
+        if found:
+            checkpoint.fitting(found, network)
 
 
 def draw_examples(folder: str, dataset: Dataset) -> None:

@@ -135,7 +135,7 @@ def of_train(
     ids, origins = columns["id"], columns.get("origin", columns["id"])
     originals = np.flatnonzero(ids == origins)
     if shots is not None:
-        _check_shots(labels[originals], shots, dataset.manifest.classes)
+        check_shots(dataset, shots)
     drawn = chosen(
         labels[originals],
         ids[originals],
@@ -213,16 +213,19 @@ def weighted(dataset: Dataset) -> Dataset:
     return found
 
 
-def _check_shots(labels: Integers, shots: int, classes: Sequence[str]) -> None:
+def check_shots(dataset: Dataset, shots: int, path: str = "data.subset.shots") -> None:
     """Refuse k shots of a class that has fewer: the classes would not be equal, as shots promise."""
-    sizes = np.bincount(labels, minlength=len(classes))
+    columns, classes = dataset.columns("train"), dataset.manifest.classes
+    labels, ids = columns["label"], columns["id"]
+    sizes = np.bincount(labels[ids == columns.get("origin", ids)], minlength=len(classes))
     if sizes.min() < shots:
         least = int(sizes.argmin())
+        said = f"{path}={sizes[least]}"
         raise Refusal(
             f"class '{classes[least]}' has {sizes[least]} samples to learn from, not {shots}",
-            path="data.subset.shots",
+            path=path,
             value=shots,
-            remedy=f"use data.subset.shots={sizes[least]} or fewer, or choose other classes with data.subset.classes"
+            remedy=f"use {said} or fewer, or choose other classes with data.subset.classes"
             if sizes[least]
             else "choose classes that have some with data.subset.classes",
         )

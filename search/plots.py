@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cluster.run import Run
 
 KNOWN = {
-    "chance",  # stands beside the loss
+    *("chance", "floor"),  # stand beside the loss
     *("step", "split", "phase", "epoch", "seconds", "samples"),
     *("wait_seconds", "images_per_second", "step_seconds", "allreduce_share"),
     "device_memory_bytes",
@@ -196,7 +196,8 @@ def _loss(metrics: pd.DataFrame, borders: Mapping[float, str]) -> Panel | None:
     train = {name: _series(metrics, "train", name) for name in names}
     train = {name: series for name, series in train.items() if len(series)}
     val = _series(metrics, "val", "val/loss")
-    chance = _series(metrics, "train", "chance")
+    levels = {name: _series(metrics, "train", name) for name in ("chance", "floor")}
+    levels = {name: _thin(series) for name, series in levels.items() if len(series)}
     if not train and not len(val):
         return None
     steep = all(_steep(series) for series in train.values() or [val])
@@ -213,10 +214,9 @@ def _loss(metrics: pd.DataFrame, borders: Mapping[float, str]) -> Panel | None:
             axes.set_yscale("log")
         if len(val):
             axes.plot(val.index, val, "o-", color=PALETTE[-2], markersize=3.5, label="validation")
-        if len(chance):
-            level = _thin(chance)
-            axes.plot(level.index, level, ":", color=MUTED, linewidth=1.2, label="chance")
-        _finish(axes, borders, legend=len(train) > 1 or bool(len(val)) or bool(len(chance)))
+        for (name, level), dots in zip(levels.items(), (":", "--"), strict=False):
+            axes.plot(level.index, level, dots, color=MUTED, linewidth=1.2, label=name)
+        _finish(axes, borders, legend=len(train) > 1 or bool(len(val)) or bool(levels))
 
     return Panel("Loss", draw)
 

@@ -23,7 +23,9 @@ def headline(found: Evidence) -> str | None:
     known = scores(found)
     chosen = str(best(found).get("metric", "")).rpartition("/")[2]
     wanted = [f"{split}/{m}" for split in ("test", "val") for m in (chosen, "accuracy") if m]
-    by_split = sorted(known, key=lambda key: (not key.startswith("test/"), key))
+    by_split = sorted(
+        known, key=lambda key: (not key.startswith("test/"), not numbers.is_fraction(key), key)
+    )
     return next((key for key in [*wanted, *by_split] if key in known), None)
 
 

@@ -86,6 +86,38 @@ def cifar10(root: Path, each: int = 40) -> str:
     return f"cifar10:{_write(root / 'cifar-10-batches-py', files)}"
 
 
+def cifar100(root: Path, each: int = 400) -> str:
+    """cifar-100-python: four or more pictures of each class to learn from."""
+    files: dict[str, bytes | str] = {}
+    for seed, (name, rows) in enumerate({"train": each, "test": 100}.items()):
+        fine = [row % 100 for row in range(rows)]
+        coarse = [label // 5 for label in fine]
+        held = {"data": _pixels(rows, seed), "fine_labels": fine, "coarse_labels": coarse}
+        files[name] = pickle.dumps(held, 2)
+    names = {
+        "fine_label_names": [f"class {n:02}" for n in range(100)],
+        "coarse_label_names": [f"kind {n:02}" for n in range(20)],
+    }
+    files["meta"] = pickle.dumps(names, 2)
+    return f"cifar100:{_write(root / 'cifar-100-python', files)}"
+
+
+def tiny_imagenet(root: Path, each: int = 40) -> str:
+    """tiny-imagenet-200: folders by WordNet id to learn from, a list of those that papers test on."""
+    wnids = [f"n0000000{n}" for n in range(CLASSES)]
+    files: dict[str, bytes | str] = {
+        f"train/{wnid}/images/{wnid}_{n}.JPEG": picture(1000 * k + n, side=64)
+        for k, wnid in enumerate(wnids)
+        for n in range(each)
+    }
+    val = [(f"val_{n}.JPEG", wnids[n % CLASSES]) for n in range(4 * CLASSES)]
+    files |= {f"val/images/{name}": picture(9000 + n, 64) for n, (name, _) in enumerate(val)}
+    files["val/val_annotations.txt"] = "".join(f"{n}\t{w}\t0\t0\t62\t62\n" for n, w in val)
+    files["wnids.txt"] = "\n".join(wnids)
+    files["words.txt"] = "".join(f"{wnid}\tkind {n}\n" for n, wnid in enumerate(wnids))
+    return f"tiny_imagenet:{_write(root / 'tiny-imagenet-200', files)}"
+
+
 def afhq(root: Path, each: int = 8) -> str:
     """train/ and test/ with cat, dog and wild, as the second version has them."""
     files: dict[str, bytes | str] = {
@@ -124,6 +156,8 @@ def classes35(root: Path, each: int = 6) -> str:
 _MADE: dict[str, Callable[[Path], str]] = {
     "cub200": cub200,
     "cifar10": cifar10,
+    "cifar100": cifar100,
+    "tiny_imagenet": tiny_imagenet,
     "afhq": afhq,
     "imagefolder:data/sea-animals": sea_animals,
     "imagefolder:data/classes35": classes35,

@@ -19,7 +19,7 @@ from trainers.recipe import Recipe
 
 RECIPES = sorted((rooms.ROOT / "recipes").glob("*.yaml"))
 # Their steps, or their test splits, cost minutes on a CPU.
-SLOW = {"fashion_efficientnet"}
+SLOW = {"fashion_efficientnet", "cifar100_cutmix"}
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -71,7 +71,7 @@ def in_two_steps(path: Path) -> Study:
         arm.pop("phases.0.steps", None)
     holder = own if own else tree
     holder["set"] = {**holder.get("set", {}), **short}
-    for before in own.get("before", {}).values():
+    for before in holder.get("before", {}).values():
         before["set"] = {**before.get("set", {}), **short}
     if own:
         own["seeds"] = [0]
@@ -107,6 +107,11 @@ def at_full_scale(path: Path, published: Callable[[Data], str], **changes: Any) 
         "scale.device": "cpu",
         **changes,
     }
+    for before in full.get("before", {}).values():  # its own set, where that is another one
+        first = Recipe.load(str(ROOT / before["recipe"]))
+        if first.data.source != recipe.data.source:
+            own = {"data.url": published(first.data), "data.batch": 2, "scale.device": "cpu"}
+            before["set"] = {**before.get("set", {}), **own}
     if recipe.model.pretrained and "model" not in full["set"]:
         full["set"] = {"model.pretrained": False, **full["set"]}
     return Study.check({"name": path.stem, **tree, "scale": "full", "parallel": 1})
@@ -180,6 +185,7 @@ def test_studies_are_listed_with_their_rows() -> None:
 # Rows of docs/experiments.md that a recipe or a study serves; the others are commands on any run.
 SERVED = {
     *range(1, 15),
+    *range(16, 27),
     28,
     29,
     *range(30, 50),

@@ -114,6 +114,13 @@ def headless(network: nn.Module) -> nn.Module:
     return root
 
 
+def width(network: nn.Module) -> int:
+    """D, how many features the head takes."""
+    layer = network.get_submodule(head(network))
+    assert isinstance(layer, nn.Linear)
+    return layer.in_features
+
+
 def learning(network: nn.Module, words: Sequence[str], path: str) -> set[str]:
     """Names of the parameters that a recipe's `train` means. Each word adds some:
 

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 
 from datasets import order, store
 from datasets.refusal import Refusal
+from trainers import anatomy
 
 _NAME = re.compile(r"^step-(\d{8,})$")
 MARKER = "complete.json"
@@ -211,10 +212,20 @@ def load_model(url: str, model: nn.Module) -> None:
     model.load_state_dict(fitting(url, model), strict=True)
 
 
-def fitting(url: str, model: nn.Module) -> dict[str, Tensor]:
-    """The weights of a checkpoint, if they are this model's, which may be on the meta device."""
+def begin(url: str, model: nn.Module) -> None:
+    """The weights that a phase begins with: a head of other outputs stays as the model has it, all else is exact."""
+    model.load_state_dict(fitting(url, model, any_head=True), strict=True)
+
+
+def fitting(url: str, model: nn.Module, *, any_head: bool = False) -> dict[str, Tensor]:
+    """The weights of a checkpoint, if they are this model's, which may be on the meta device.
+
+    With `any_head` a head of another number of outputs is left as it is in the model.
+    """
     found = _tensors(url, "model.safetensors")
     wanted = model.state_dict()
+    if any_head:
+        found |= _own_head(found, wanted, model)
     missing, extra = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
     shapes = [
         f"{name} {tuple(found[name].shape)} where the model has {tuple(wanted[name].shape)}"
@@ -233,6 +244,21 @@ def fitting(url: str, model: nn.Module) -> dict[str, Tensor]:
             remedy="use the recipe that wrote it, its model's arguments included",
         )
     return found
+
+
+def _own_head(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module
+) -> dict[str, Tensor]:
+    """The model's own head, where that of a checkpoint has the same features and other outputs."""
+    try:
+        weight = f"{anatomy.head(model)}.weight"
+    except Refusal:
+        return {}
+    old, new = found.get(weight), wanted[weight]
+    if old is None or old.shape[1:] != new.shape[1:] or old.shape == new.shape:
+        return {}
+    inside = weight.removesuffix("weight")
+    return {name: tensor for name, tensor in wanted.items() if name.startswith(inside)}
 
 
 def load_task(url: str, task: nn.Module, model: nn.Module) -> None:

@@ -1,7 +1,9 @@
-"""NT-Xent over a matrix of similarities, whatever says who is whose partner: labels here, views of one picture elsewhere."""
+"""NT-Xent over a matrix of similarities, whatever says who is whose partner, labels or views of one picture; and how features lie."""
 
-# B rows of the global batch
+# B rows of the global batch, N pictures, D features
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -24,3 +26,35 @@ def nt_xent(
     negatives_B1 = negative_BB.sum(1, keepdim=True)
     chance = (negatives_B1.float().log1p() * positive_BB).sum() / count
     return loss, chance
+
+
+def of_views(pictures: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(positive, negative), both (2N, 2N) bool: of rows that are the first views of N pictures, then their second ones."""
+    itself_BB = torch.eye(2 * pictures, dtype=torch.bool, device=device)
+    positive_BB = itself_BB.roll(pictures, 0)
+    return positive_BB, ~(itself_BB | positive_BB)
+
+
+def floor(pictures: int, temperature: float) -> float:
+    """The loss of two views of N pictures where both are one point, and all pictures lie at right angles.
+
+    It is hardly less where few pictures lie farther apart than that. Beside chance, the scale that a loss is read by.
+    """
+    return math.log1p((2 * pictures - 2) * math.exp(-1 / temperature))
+
+
+def alignment(one_ND: Tensor, two_ND: Tensor) -> Tensor:
+    """The mean squared distance of two views, of unit vectors: 0 is best (arXiv 2005.10242)."""
+    return (one_ND - two_ND).square().sum(1).mean()
+
+
+def uniformity(unit_ND: Tensor) -> Tensor:
+    """log of the mean of exp(-2 d^2) over all pairs of unit vectors: 0 where they are one point, near -4 spread evenly.
+
+    arXiv 2005.10242; of one vector, which makes no pair, 0.
+    """
+    if len(unit_ND) < 2:
+        return unit_ND.new_zeros(())
+    squared = 2 - 2 * (unit_ND @ unit_ND.T)
+    above = torch.ones_like(squared, dtype=torch.bool).triu(1)
+    return squared[above].clamp(min=0).mul(-2).exp().mean().log()

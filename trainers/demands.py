@@ -14,7 +14,10 @@ from trainers.recipe import Recipe
 def check_order(recipe: Recipe, index: int) -> None:
     """Refuse batches that leave samples of a task over pairs without a partner. Needs the recipe alone."""
     task, data = recipe.phases[index].task.name, recipe.phase_data(index)
-    if rooms.door("tasks", task).constants.get("PAIRS") != "label":
+    pairs = rooms.door("tasks", task).constants.get("PAIRS")
+    if pairs == "view":
+        _check_views(recipe, index)
+    if pairs != "label":
         return
     path = f"phases.{index}.data.order"
     if data.mixture:
@@ -47,6 +50,27 @@ def check_order(recipe: Recipe, index: int) -> None:
         )
 
 
+def _check_views(recipe: Recipe, index: int) -> None:
+    """Refuse pictures that are shown once, and batches in which a picture has no other to be told from."""
+    phase, data = recipe.phases[index], recipe.phase_data(index)
+    if (data.train.views or 1) < 2:
+        place = f"phases.{index}.data.train.views" if phase.data.train else "data.train.views"
+        raise Refusal(
+            f"task '{phase.task.name}' compares two views of each picture, and pictures are shown once",
+            path=place,
+            value=data.train.views,
+            remedy=f"set {place}=2",
+        )
+    if data.batch < 2:
+        place = f"phases.{index}.data.batch" if phase.data.batch else "data.batch"
+        raise Refusal(
+            f"task '{phase.task.name}' tells a picture from the others of its batch, and a batch of one has none",
+            path=place,
+            value=data.batch,
+            remedy=f"use {place}=2 or more; hundreds serve better",
+        )
+
+
 def samples_of(recipe: Recipe, index: int) -> int:
     """K of a phase's P x K."""
     order = recipe.phase_data(index).order
@@ -59,6 +83,8 @@ def check_data(recipe: Recipe, index: int, dataset: Dataset) -> None:
     """Refuse classes that are too small for the task of a phase, by name."""
     door = rooms.door("tasks", recipe.phases[index].task.name)
     pairs, by_frequency = door.constants.get("PAIRS") == "label", "counts" in door.positional
+    if door.constants.get("PAIRS") == "view":
+        _check_tail(recipe, index, dataset)
     if not (pairs or by_frequency):
         return
     counts, classes = subsets.counts(dataset), dataset.manifest.classes
@@ -79,6 +105,19 @@ def check_data(recipe: Recipe, index: int, dataset: Dataset) -> None:
             path=f"phases.{index}.data.order.samples",
             value=samples,
             remedy=f"use {size}, or {others}" if size > 1 else others,
+        )
+
+
+def _check_tail(recipe: Recipe, index: int, dataset: Dataset) -> None:
+    """Refuse an epoch whose last batch is one picture alone."""
+    data = recipe.phase_data(index)
+    rows = dataset.manifest.split("train").rows
+    if data.tail == "keep" and rows % data.batch == 1:
+        raise Refusal(
+            f"the last batch of an epoch is one picture of {rows:,}, which has no other to be told from",
+            path="data.tail",
+            value="keep",
+            remedy="use data.tail=drop, or another data.batch",
         )
 
 

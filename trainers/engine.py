@@ -183,7 +183,7 @@ class Training:
         init = self.recipe.phases[index].init
         started = self.step > sum(steps for _, steps in self.lengths[:index])
         if init and not started:
-            checkpoint.load_model(checkpoint.chosen(init), self.model)
+            checkpoint.begin(checkpoint.chosen(init), self.model)
         stage = Stage(
             self.recipe,
             index,

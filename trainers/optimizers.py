@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from datasets.ranges import Epsilon, Share
+from datasets.ranges import Epsilon, Probability, Share
 
 Groups = list[dict[str, Any]]
 
@@ -58,3 +58,20 @@ def rmsprop(
 ) -> Optimizer:
     """RMSProp (Hinton's lecture 6e, as in torch)."""
     return torch.optim.RMSprop(groups, alpha=alpha, momentum=momentum, eps=eps)
+
+
+def lars(
+    groups: Groups, *, momentum: Share = 0.9, trust: Probability = 1e-3, eps: Epsilon = 1e-8
+) -> Optimizer:
+    """SGD whose steps are a share of each layer's weights, `trust` x lr (LARS, arXiv 1708.03888): for batches of thousands.
+
+    Weight decay is coupled. What has none, as biases and norms have with `no_decay`, is stepped as SGD does, as SimCLR
+    has it; where nothing decays, every layer has its share.
+    """
+    from timm.optim.lars import Lars
+
+    nothing_decays = not any(group["weight_decay"] for group in groups)
+    built: Optimizer = Lars(
+        groups, momentum=momentum, trust_coeff=trust, eps=eps, always_adapt=nothing_decays
+    )
+    return built

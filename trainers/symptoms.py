@@ -26,7 +26,8 @@ NARROW = 1.5  # an effective rank
 DEAD = 0.5  # of the units
 SIGMAS, BEYOND = 3.0, 0.02  # of validation above training
 WON, VANISHED = 0.98, 0.1  # of what the critic is shown; of the generator's first gradient
-_KEPT = ("phase", "epoch", "loss", "chance", "accuracy", "active_triplets")
+ONE_POINT = -0.1  # a uniformity; of evenly spread features it is near -4
+_KEPT = ("phase", "epoch", "loss", "chance", "floor", "accuracy", "active_triplets", "uniformity")
 _CRITIC = ("critic_accuracy", "critic_gap")
 _DISTANCES = ("positive_distance", "negative_distance")
 
@@ -93,9 +94,14 @@ def _at_chance(index: int, rows: Sequence[Row]) -> Iterator[str]:
     if not chances:
         return
     loss, chance = fmean(_ends(_series(rows, "loss"))[1]), fmean(_ends(chances)[1])
+    least = fmean(_ends(_series(rows, "floor") or [0.0])[1])
     # A bounded loss may come to as much when many labels are wrong and the right ones are told: see the accuracy.
     first, last = _ends(_series(rows, "accuracy") or [0.0])
-    if loss < AT_CHANCE * chance or fmean(last) - fmean(first) > LEARNT:
+    near_chance = least + AT_CHANCE * (chance - least)
+    if loss < near_chance or fmean(last) - fmean(first) > LEARNT:
+        return
+    if spread := _series(rows, "uniformity"):
+        yield _views_alike(index, loss, chance, fmean(_ends(spread)[1]))
         return
     near, far = (_series(rows, name) for name in _DISTANCES)
     if not near:
@@ -119,6 +125,20 @@ def _at_chance(index: int, rows: Sequence[Row]) -> Iterator[str]:
             f"Phase {index} collapsed: its loss was {loss:.4g}, and that of embeddings which are all alike is "
             f"{chance:.4g}; samples lie {apart}."
         )
+
+
+def _views_alike(index: int, loss: float, chance: float, uniformity: float) -> str:
+    """Of a loss over views: whether pictures are one point, or views are not known again."""
+    told = f"its loss was {loss:.4g}, and that of projections which are all alike is {chance:.4g}"
+    if uniformity > ONE_POINT:
+        return (
+            f"Phase {index} collapsed: {told}; their uniformity is {uniformity:.3g}, where 0 is one point. "
+            "Look at the learning rate and the temperature."
+        )
+    return (
+        f"Phase {index} ended at chance: {told}; views of a picture are not known again among the others. "
+        "Look at the learning rate, and whether the views have anything in common."
+    )
 
 
 def _exploded(index: int, rows: Sequence[Row]) -> Iterator[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from cluster.session import Local
@@ -105,3 +106,31 @@ def test_a_phase_may_begin_with_another_runs_weights(
     reports.close()
     expected = load_file(f"{url}/model.safetensors")
     assert same(load_file(f"{checkpoint.latest(session.folder)}/model.safetensors"), expected)
+
+
+def test_a_head_of_other_outputs_is_left_as_it_is(
+    quick: Recipe, uninterrupted: Local, local: Places
+) -> None:
+    """Features of ten classes, begun with on five: pretraining on another set."""
+    url = checkpoint.latest(uninterrupted.folder)
+    session = local()
+    classes = [str(number) for number in range(5)]
+    phase = {
+        "task": "classify",
+        "steps": 1,
+        "init": url,
+        "optim": {"main": {"name": "sgd", "lr": 0.0}},
+    }
+    recipe = quick.override(
+        {"phases": [phase], "data.subset": {"classes": classes}, "data.batch": 64}
+    )
+    reports = fit(recipe, session)
+    next(reports)
+    reports.send("save")
+    reports.close()
+    found = load_file(f"{checkpoint.latest(session.folder)}/model.safetensors")
+    expected = load_file(f"{url}/model.safetensors")
+    assert found["head.weight"].shape == (5, 8) and expected["head.weight"].shape == (10, 8)
+    body = {n: t for n, t in found.items() if not n.startswith("head.") and "running" not in n}
+    assert len(body) > 5
+    assert all(torch.equal(t, expected[n]) for n, t in body.items() if "num_batches" not in n)

@@ -67,7 +67,7 @@ def sample_of(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         return {"sample": torch.rand(20, 1, 8, 8, generator=generator)}, {
             "image": torch.rand(20, 1, 8, 8, generator=generator)
         }
-    if name == "embedding":
+    if name in ("embedding", "knn"):
         columns = {"label": torch.arange(20) % 3}
         return {"embedding": torch.randn(20, 6, generator=generator)}, columns
     if name == "health":

@@ -25,6 +25,7 @@ TASKS: dict[str, dict[str, Any]] = {
     "triplet all": {"mining": "all", "margin": None},
     "contrastive": {},
     "ntxent": {"temperature": 0.5},
+    "simclr": {"temperature": 0.5, "projection": 6},
 }
 
 
@@ -37,12 +38,14 @@ def network() -> torch.nn.Module:
 
 def made(name: str) -> Any:
     """A task by pairs on the small network, with nothing of ranks in it."""
-    return rooms.door("tasks", name.split()[0]).build({"model": network()}, TASKS[name])
+    net = network()  # seeds what follows, a projection's weights too
+    return rooms.door("tasks", name.split()[0]).build({"model": net}, TASKS[name])
 
 
 def batch_of(rows: slice, total: int, *, weightless: bool = False) -> Batch:
     columns = {
         "image": drawn(total, 1, 4, 4),
+        "image_2": drawn(total, 1, 4, 4, seed=1),
         "label": torch.arange(total) // 2 % 4,
         "id": torch.arange(total),
     }
@@ -61,6 +64,11 @@ def spent(task: Any, batch: Batch, total: int, world: int) -> Found:
             return found
 
         task.mined = noting
+    if world > 1:  # as a stage does: batch norm of the global batch
+        parallel.SyncBatchNorm.convert(task)
+        for module in task.modules():
+            if isinstance(module, parallel.SyncBatchNorm):
+                module.counted = not batch.weightless
     wrapped = parallel.wrap(task)
     with parallel.through(task, wrapped):
         (step,) = task.training_step(batch)
@@ -91,7 +99,7 @@ def keeping_step(rank: int, world: int) -> Found:
     rows = slice(0, 1) if last else slice(4 * rank, 4 * rank + 4)
     batch = batch_of(rows, total, weightless=last)
     if last:
-        batch.columns["image"] = batch["image"] * 1e3
+        batch.columns.update({name: image * 1e3 for name, image in batch.pictures.items()})
     return {name: spent(made(name), batch, total, world) for name in TASKS}
 
 

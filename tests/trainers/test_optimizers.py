@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from timm.optim.lars import Lars
 from torch import Tensor, nn
 
 from datasets.refusal import Refusal
@@ -24,6 +25,12 @@ ROOM = {
         lambda p, **k: torch.optim.Adam(p, betas=(0.8, 0.999), eps=1e-6, **k),
     ),
     "adamw": ({"beta2": 0.99}, lambda p, **k: torch.optim.AdamW(p, betas=(0.9, 0.99), **k)),
+    "lars": (
+        {"momentum": 0.8, "trust": 0.01},
+        lambda p, **k: Lars(
+            p, momentum=0.8, trust_coeff=0.01, always_adapt=not k["weight_decay"], **k
+        ),
+    ),
     "rmsprop": (
         {"alpha": 0.9, "momentum": 0.5},
         lambda p, **k: torch.optim.RMSprop(p, alpha=0.9, momentum=0.5, **k),
@@ -168,3 +175,18 @@ def test_a_penalty_of_nothing_is_refused() -> None:
     with pytest.raises(Refusal) as refused:
         penalised([{"norm": "l1", "strength": 1e-3, "of": ["conv.*"]}])
     assert refused.value.path == "phases.0.penalties.0.of.0"
+
+
+def test_lars_steps_what_does_not_decay_as_sgd_does() -> None:
+    """As SimCLR's code has it: biases and norms are neither decayed nor adapted."""
+    one, two = network(), network()
+    lars = built(optim("lars", weight_decay=0.1, no_decay=True, momentum=0.0), one, "optim")
+    stepped(one, lars, steps=1)
+    before = [p.detach().clone() for p in two.parameters()]
+    stepped(two, built(optim("sgd"), two, "optim"), steps=1)
+    for own, plain, start in zip(one.parameters(), two.parameters(), before, strict=True):
+        if own.dim() == 1:
+            torch.testing.assert_close(own, plain)
+        else:  # a step is `trust` x lr of the weights
+            moved = float((own.detach() - start).norm() / start.norm())
+            assert 0.3e-3 * 0.01 < moved < 1.1e-3 * 0.01
