@@ -9,7 +9,8 @@ import importlib.util
 import inspect
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -188,11 +189,26 @@ def _open_clip(
     if pretrained and pretrained not in tags:
         raise _unnamed(f"open_clip's {name}", pretrained, tags)
     # Said, or open_clip moves what was made on meta to the CPU, which has no data to move.
-    clip = open_clip.create_model(
-        name, pretrained=pretrained or None, device=torch.get_default_device(), **arguments
-    )
+    with untold():
+        clip = open_clip.create_model(
+            name, pretrained=pretrained or None, device=torch.get_default_device(), **arguments
+        )
     size = open_clip.get_model_config(name)["embed_dim"]
     return torch.nn.Sequential(clip.visual, torch.nn.Linear(size, num_classes))
+
+
+@contextmanager
+def untold() -> Iterator[None]:
+    """Within it nobody hears open_clip say, by the root logger, that there are no weights: they were not asked for, or come later."""
+
+    def silent(record: logging.LogRecord) -> bool:
+        return False
+
+    logging.getLogger().addFilter(silent)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeFilter(silent)
 
 
 def input_shape(library: str, name: str, arguments: Mapping[str, Any]) -> tuple[int, int | None]:

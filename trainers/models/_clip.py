@@ -131,9 +131,10 @@ def _open_clip(architecture: str, **more: Any) -> nn.Module:
             remedy="choose another, such as ViT-B-16",
         )
     # Said, or open_clip moves what was made on meta to the CPU, which has no data to move.
-    found: nn.Module = open_clip.create_model(
-        architecture, device=torch.get_default_device(), **more
-    )
+    with library.untold():
+        found: nn.Module = open_clip.create_model(
+            architecture, device=torch.get_default_device(), **more
+        )
     return found
 
 
