@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,8 +87,11 @@ def test_the_same_again_whatever_the_batch(finished: Run, put: page.Found, tmp_p
     assert same == list(put.tables)
 
 
-def test_against_itself_mce_is_one(finished: Run) -> None:
-    few = {**FEW, "attacks": ["pgd"], "attacked": 16, "reference": finished.url}
+def test_against_its_equal_mce_is_one(finished: Run, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="a checkpoint beside itself"):
+        protocol.run(finished, "robustness", {**FEW, "reference": finished.url})
+    equal = shutil.copytree(finished.url, tmp_path / "equal")
+    few = {**FEW, "attacks": ["pgd"], "attacked": 16, "reference": str(equal)}
     found = page.read(protocol.run(finished, "robustness", few))
     assert found.scores["mce"] == pytest.approx(1)
     assert found.scores["relative_mce"] == pytest.approx(1)

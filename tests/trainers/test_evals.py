@@ -70,6 +70,10 @@ def sample_of(name: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     if name in ("embedding", "knn"):
         columns = {"label": torch.arange(20) % 3}
         return {"embedding": torch.randn(20, 6, generator=generator)}, columns
+    if name == "caption_retrieval":
+        image, text = torch.randn(2, 20, 6, generator=generator).unbind()
+        said = {"tokens": torch.arange(20)[:, None] % 7 + torch.arange(5)}
+        return {"embedding": image, "text": image + 0.8 * text}, said
     if name == "health":
         active = torch.rand(20, 9, generator=generator) > 0.9
         return {"embedding": torch.randn(20, 6, generator=generator), "active": active}, {}

@@ -25,8 +25,11 @@ COUNTS = [50, 20, 10, 5, 1]
 CLASSIFIERS = [
     name
     for name, door in rooms.doors("tasks").items()
-    # One that looks for the worst pixels first is tried with attacks (test_attacks.py).
-    if door.constants.get("PREDICTS") == "classes" and "PIXELS" not in door.constants
+    # One that looks for the worst pixels first is tried with attacks (test_attacks.py), those that go by texts with a
+    # CLIP (language/).
+    if door.constants.get("PREDICTS") == "classes"
+    and "PIXELS" not in door.constants
+    and "classes" not in door.positional
 ]
 
 
