@@ -113,8 +113,22 @@ def _tiles(found: Found) -> list[Tile]:
     if module:
         listed: list[Tile] = module.tiles(found)
         return listed
-    scores = list(found.scores.items())[:6]
-    return [Tile(sheets.heading(name), numbers.score(name, value)) for name, value in scores]
+    named = [name for name in found.scores if not name.endswith(("_low", "_high"))]
+    return [
+        Tile(
+            sheets.heading(name),
+            numbers.score(name, found.scores[name]),
+            _interval(found.scores, name),
+            "" if place else "main",
+        )
+        for place, name in enumerate(named[:6])
+    ]
+
+
+def _interval(scores: dict[str, float], name: str) -> str:
+    ends = [scores.get(f"{name}_{end}") for end in ("low", "high")]
+    known = [numbers.score(name, end) for end in ends if end is not None]
+    return f"{known[0]} to {known[1]}" if len(known) == 2 else ""
 
 
 def _drawn(found: Found) -> list[Shown]:

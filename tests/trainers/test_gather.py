@@ -131,11 +131,11 @@ def two_steps(stage: Stage, net: torch.nn.Module, own: slice, rows: int) -> Foun
 def judged(rank: int, world: int) -> Found:
     """Evaluators of features; rank 0 has most rows, the last one none."""
     rows = {0: slice(0, 30), 1: slice(30, 40), world - 1: slice(40, 40)}[rank]
-    return {name: scores(name, rows) for name in ("embedding", "health")}
+    return {name: scores(name, rows) for name in ("embedding", "health", "knn")}
 
 
 def scores(name: str, rows: slice) -> dict[str, float]:
-    evaluator = rooms.door("evals", name).build({}, {})
+    evaluator = rooms.door("evals", name).build({"classes": list("abcde")}, {})
     outputs = {"embedding": drawn(40, 6), "active": drawn(40, 9) > 1.5}
     batch = Batch({"label": (torch.arange(40) % 5)[rows], "id": torch.arange(40)[rows]}, key=0)
     evaluator.update({k: v[rows] for k, v in outputs.items()}, batch)
@@ -203,7 +203,7 @@ def test_a_phase_of_triplets_is_that_of_one_process(ranks: list[Found]) -> None:
     assert torch.equal(expected["state"]["head.weight"], ranks[0]["phase"]["state"]["head.weight"])
 
 
-@pytest.mark.parametrize("name", ["embedding", "health"])
+@pytest.mark.parametrize("name", ["embedding", "health", "knn"])
 def test_features_are_judged_as_on_one_process(ranks: list[Found], name: str) -> None:
     # Of two ranks the second is the last one, which has no row.
     expected = scores(name, slice(0, 40 if len(ranks) == 3 else 30))
