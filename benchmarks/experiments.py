@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table as Drawn
 
 from benchmarks.retrieval import precisions
+from cluster import protocol
 from cluster.run import Run, run
 from search.studies import comparing, drive, table
 from search.studies.rows import Row, Table
@@ -111,6 +112,23 @@ def clip(out: str) -> Iterator[Bar]:
     yield _gap(found, "Tip-Adapter 1", "zero-shot", least=0.0)
 
 
+def simclr(out: str) -> Iterator[Bar]:
+    """Linear classifiers on the features: over random features, over scratch with one label a class, by how many pictures."""
+    gains = []
+    for seed in range(SEEDS):
+        learnt = _trained("simclr_digits", out, f"seed={seed}")
+        folder = protocol.run(learnt, "linear", {"reference": "random"}, split="test")
+        gains.append(protocol.read(folder)["scores"]["linear/accuracy_gain"])
+    yield Bar(
+        "SimCLR's features beat random ones by at least 1.5 points in the mean, all labels",
+        f"{100 * np.mean(gains):+.1f} points ({', '.join(f'{100 * each:+.1f}' for each in gains)})",
+        float(np.mean(gains)) >= 0.015,
+    )
+    few = _study("simclr_shots", out)
+    yield _gap(few, "SimCLR linear, 1 label", "scratch, 1 label", least=0.08)
+    yield _gap(_study("simclr_pretraining", out), "1347", "32", least=0.02)
+
+
 def gan(out: str) -> Iterator[Bar]:
     """KID in the features of a classifier of ours, on validation pictures after the first epoch and at the end."""
     judge = _trained("digits", out)
@@ -136,7 +154,10 @@ def fit(out: str) -> Iterator[Bar]:
 
 EXPERIMENTS: dict[str, Callable[[str], Iterator[Bar]]] = {
     each.__name__: each
-    for each in (learning_rate, momentum, losses, noise, retrieval, pretrained, clip, gan, fit)
+    for each in (
+        *(learning_rate, momentum, losses, noise, retrieval, pretrained),
+        *(simclr, clip, gan, fit),
+    )
 }
 
 
