@@ -11,12 +11,10 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from cluster.run import Run
 from cluster.saved import Saved
 from cluster.session import choose_device
-from datasets import store, subsets
-from datasets.packed import manifest as manifests
-from datasets.refusal import Refusal, nearest
+from datasets import subsets
+from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from trainers import anatomy, build, feed, rooms, shown, summary
 from trainers.build import Shape
@@ -96,7 +94,7 @@ class Backbone:
         """Another run's network over the same pictures, or `random`. Raises Refusal where that run has learnt from the judged split."""
         if reference == RANDOM:
             return replace(self, untrained=True, _kept={})
-        other = _opened(reference)
+        other = Saved.named(reference)
         _check_run(other)
         _check_data(other, self.data, reference, path="reference")
         own = reading(other, None).data
@@ -163,32 +161,7 @@ def reading(saved: Saved, data: str | None) -> Recipe:
         "std": list(shape.std),
         "eval": own["eval"],
     }
-    return recipe.override({"data": {**_origin(data), "batch": own["batch"], **view}})
-
-
-def _origin(data: str) -> dict[str, str]:
-    if data.partition(":")[0] in rooms.doors("sources"):
-        return {"source": data}
-    if store.exists(store.join(data, manifests.NAME)):
-        return {"url": data}
-    raise Refusal(
-        "neither a packed data set nor a source",
-        path="data",
-        value=data,
-        remedy=nearest(data, rooms.doors("sources"), "`python launch.py list sources`"),
-    )
-
-
-def _opened(reference: str) -> Saved:
-    try:
-        return Run.open(reference).best
-    except Refusal as refusal:
-        raise Refusal(
-            f"{refusal.error} ({refusal.path})",
-            path="reference",
-            value=reference,
-            remedy=refusal.remedy,
-        ) from None
+    return recipe.override({"data": {**feed.origin(data, "data"), "batch": own["batch"], **view}})
 
 
 def _check_run(saved: Saved) -> None:

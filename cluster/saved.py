@@ -49,6 +49,19 @@ class Saved:
         return cls._at(run, checkpoint.latest(run.url))
 
     @classmethod
+    def named(cls, reference: str) -> Saved:
+        """The best checkpoint of a run that a protocol's `reference` names; a `Refusal` on it where there is none."""
+        try:
+            return cls.best(Run.open(reference))
+        except Refusal as refusal:
+            raise Refusal(
+                f"{refusal.error} ({refusal.path})",
+                path="reference",
+                value=reference,
+                remedy=refusal.remedy,
+            ) from None
+
+    @classmethod
     def _at(cls, run: Run, url: str | None) -> Saved:
         if url is None:
             raise Refusal(
@@ -167,18 +180,26 @@ def _framed(pixels: Tensor, frame: Frame, shape: Shape) -> Tensor:
     return out
 
 
-def _pixels(picture: Any, shape: Shape) -> Tensor:
-    """(H, W, C) uint8 with the channels of the stored pictures."""
+def opened(path: str | Path) -> Any:
+    """A file's picture by PIL. Raises Refusal where it is none."""
     from PIL import Image, UnidentifiedImageError
 
+    try:
+        picture = Image.open(store.path_of(str(path)))
+        picture.load()
+    except (UnidentifiedImageError, OSError) as error:
+        raise Refusal(
+            f"not readable as a picture: {error}", path=str(path), remedy="use PNG or JPEG"
+        ) from None
+    return picture
+
+
+def _pixels(picture: Any, shape: Shape) -> Tensor:
+    """(H, W, C) uint8 with the channels of the stored pictures."""
+    from PIL import Image
+
     if isinstance(picture, str | Path):
-        try:
-            picture = Image.open(store.path_of(str(picture)))
-            picture.load()
-        except (UnidentifiedImageError, OSError) as error:
-            raise Refusal(
-                f"not readable as a picture: {error}", path=str(picture), remedy="use PNG or JPEG"
-            ) from None
+        picture = opened(picture)
     if isinstance(picture, Image.Image):
         picture = np.asarray(picture.convert("L" if shape.stored[2] == 1 else "RGB"))
     pixels = np.asarray(picture)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cluster.run import Run
-from cluster.saved import Saved
+from cluster.saved import Saved, opened
 from datasets import store
 from datasets.refusal import Refusal
 from trainers import library, networks, weights
@@ -73,7 +73,7 @@ class Reader:
         weights.begin(part, model)
         # open_clip's own, so that what it computes elsewhere comes out here.
         show = open_clip.image_transform(size, is_train=False, mean=seen.mean, std=seen.std)
-        return cls(model.eval(), lambda picture: show(_opened(picture)))
+        return cls(model.eval(), lambda picture: show(opened(picture).convert("RGB")))
 
     def predict(self, images: Sequence[Any], texts: Sequence[str]) -> pd.DataFrame:
         """A row for each picture: the likeliest text, its probability among these texts, and every text's."""
@@ -117,19 +117,6 @@ def model_of(saved: Saved) -> nn.Module:
             remedy="name a run of model 'clip', or an architecture of open_clip (open_clip:ViT-B-32)",
         ) from None
     return model
-
-
-def _opened(picture: Any) -> Any:
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        found = Image.open(store.path_of(str(picture)))
-        found.load()
-    except (UnidentifiedImageError, OSError) as error:
-        raise Refusal(
-            f"not readable as a picture: {error}", path=str(picture), remedy="use PNG or JPEG"
-        ) from None
-    return found.convert("RGB")
 
 
 def learnt_context(saved: Saved) -> Any:

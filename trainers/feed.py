@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from datasets import assembled, cached, subsets
+from datasets import assembled, cached, store, subsets
 from datasets.cleaning import lists, view
 from datasets.mixing import Mixing
 from datasets.orders import Rows
+from datasets.packed import manifest as manifests
 from datasets.packed.columns import Array
 from datasets.progress import Shown, silent
-from datasets.refusal import Refusal
+from datasets.refusal import Refusal, nearest
 from datasets.sampling.mixture import Mixture
 from datasets.sampling.samplers import Sampler
 from datasets.shards import Dataset, open_fold
@@ -152,3 +153,17 @@ def _whole(data: Data, what: str) -> None:
             path=f"data.{what}",
             remedy="leave one of the two out",
         )
+
+
+def origin(data: str, path: str) -> dict[str, str]:
+    """What a recipe's `data` says for a source or a packed set. Raises Refusal, on `path`, for neither."""
+    if data.partition(":")[0] in rooms.doors("sources"):
+        return {"source": data}
+    if store.exists(store.join(data, manifests.NAME)):
+        return {"url": data}
+    raise Refusal(
+        "neither a packed data set nor a source",
+        path=path,
+        value=data,
+        remedy=nearest(data, rooms.doors("sources"), "`python launch.py list sources`"),
+    )

@@ -10,7 +10,6 @@ from pydantic import NonNegativeInt, PositiveInt
 
 from cluster.judge import Judge
 from cluster.protocol import Outcome
-from cluster.run import Run
 from cluster.saved import Saved
 from datasets import order
 from datasets.batch import Batch
@@ -66,7 +65,7 @@ def build(
     judge = Judge.of(saved, split)
     judges = {"run": judge}
     if reference is not None:
-        other = _opened(reference)
+        other = Saved.named(reference)
         if other.url == saved.url:
             raise Refusal(
                 "a checkpoint beside itself says nothing",
@@ -98,18 +97,6 @@ def _check_some(*, corruptions: list[int], attacks: list[float]) -> None:
             raise Refusal(
                 "is empty", path=path, value="[]", remedy=f"leave it out, or say {of}=[] for none"
             )
-
-
-def _opened(reference: str) -> Saved:
-    try:
-        return Run.open(reference).best
-    except Refusal as refusal:
-        raise Refusal(
-            f"{refusal.error} ({refusal.path})",
-            path="reference",
-            value=reference,
-            remedy=refusal.remedy,
-        ) from None
 
 
 def _pass(

@@ -13,9 +13,8 @@ from cluster.run import Run
 from cluster.saved import Saved
 from cluster.session import choose_device
 from datasets import store
-from datasets.packed import manifest as manifests
 from datasets.progress import Shown
-from datasets.refusal import Refusal, nearest
+from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from trainers import anatomy, build, checkpoint, feed, rooms, shown
 from trainers.build import Shape
@@ -95,7 +94,7 @@ def _recipe(what: str | nn.Module, data: str, changes: Sequence[str | Mapping[st
                 value=value,
                 remedy=f"change {', '.join(_CHANGED)}",
             )
-    tree: dict[str, Any] = {**_REST, "data": _origin(data), "model": "small_cnn"}
+    tree: dict[str, Any] = {**_REST, "data": feed.origin(data, "DATA"), "model": "small_cnn"}
     if isinstance(what, nn.Module):
         return Recipe.check(tree).override(*changes)
     if not _is_run(what):
@@ -131,19 +130,6 @@ def _refuse_no_pictures(recipe: Recipe) -> None:
             value=recipe.model.name,
             remedy="choose a model that classifies",
         )
-
-
-def _origin(data: str) -> dict[str, str]:
-    if data.partition(":")[0] in rooms.doors("sources"):
-        return {"source": data}
-    if store.exists(store.join(data, manifests.NAME)):
-        return {"url": data}
-    raise Refusal(
-        "neither a packed data set nor a source",
-        path="DATA",
-        value=data,
-        remedy=nearest(data, rooms.doors("sources"), "`python launch.py list sources`"),
-    )
 
 
 def again(index: Index, model: str | nn.Module | None) -> Embedder:
