@@ -14,19 +14,25 @@ NAMES = (
     *("checkpoints", "recovery", "ddp_options"),
     *("search_cost", "search_quality", "search_growth", "study_cost", "explain"),
 )
+ON_CUDA = ("gpu_step", "gpu_feed")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(NAMES)} [all]")
+    parser.add_argument(
+        "names",
+        nargs="*",
+        metavar="NAME",
+        help=f"{', '.join(NAMES)} [all of these]; on a CUDA device {', '.join(ON_CUDA)}",
+    )
     parser.add_argument("--rounds", type=int, help="repetitions, fewer for a quick look")
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--json", action="store_true", help="one JSON object on stdout")
     shape.add_argument("--markdown", action="store_true", help="Markdown on stdout")
     given = parser.parse_args()
-    unknown = sorted(set(given.names) - set(NAMES))
+    unknown = sorted(set(given.names) - {*NAMES, *ON_CUDA})
     if unknown:
-        parser.error(f"no benchmark is called '{unknown[0]}': {', '.join(NAMES)}")
+        parser.error(f"no benchmark is called '{unknown[0]}': {', '.join(NAMES + ON_CUDA)}")
     if given.rounds is not None and given.rounds < 1:
         parser.error("--rounds must be 1 or more")
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -41,11 +41,11 @@ def logged_losses(recipe: Recipe, session: Session, column: str = "loss") -> lis
     return [row[column] for row in map(json.loads, lines) if row["split"] == "train"]
 
 
-def check(ours: list[float], theirs: list[float]) -> float:
+def check(ours: list[float], theirs: list[float], *, tolerance: float = TOLERANCE) -> float:
     """The largest relative difference of the two sides' losses; RuntimeError where it is not rounding."""
     pairs = [(a, float(b)) for a, b in zip(ours, theirs, strict=True)]
     worst = max(abs(a - b) / max(abs(b), 1e-3) for a, b in pairs)
-    if len(pairs) != STEPS or not worst <= TOLERANCE:
+    if len(pairs) != STEPS or not worst <= tolerance:
         shown = ", ".join(f"{a:.6f} / {b:.6f}" for a, b in pairs)
         raise RuntimeError(
             f"the sides do unequal work, their losses differ by {worst:.2e}: {shown}"

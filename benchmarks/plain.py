@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from datasets import order
 from datasets.order import Plan
 from trainers import build, feed, shown
+from trainers.devices import uses_bf16
 from trainers.recipe import Recipe
 
 
@@ -32,7 +35,11 @@ def loop(
     columns = dataset.columns("train")
     images, labels, ids = columns["image"], columns["label"], columns["id"]
     shape = build.shape(recipe, dataset.manifest)
-    model = build.model(recipe, shape)
+    device = torch.device(recipe.scale.device)
+    model = build.model(recipe, shape).to(device)
+    if device.type == "cuda":
+        model = model.to(memory_format=torch.channels_last)
+    autocast = partial(torch.autocast, device.type, torch.bfloat16, uses_bf16(recipe, device))
     network = DistributedDataParallel(model, broadcast_buffers=False) if world > 1 else model
     phase = recipe.phases[0]
     optim, schedule = phase.optim["main"], phase.schedule
@@ -45,10 +52,15 @@ def loop(
     warmup, steps = schedule.arguments["warmup_steps"], phase.steps
     rows, crops = batches(recipe, len(ids), steps, rank=rank, world=world)
     transforms = shown.transforms(recipe.data)
-    std = torch.tensor(shape.std).view(1, -1, 1, 1)
-    scale, shift = 1 / (255 * std), -torch.tensor(shape.mean).view(1, -1, 1, 1) / std
-    total_loss, total_correct = torch.zeros(()), torch.zeros(())
+    std = torch.tensor(shape.std, device=device).view(1, -1, 1, 1)
+    mean = torch.tensor(shape.mean, device=device).view(1, -1, 1, 1)
+    scale, shift = 1 / (255 * std), -mean / std
+    total_loss, total_correct = torch.zeros((), device=device), torch.zeros((), device=device)
     done, lines = 0, []
+
+    def moved(column: NDArray[Any]) -> Tensor:
+        tensor = torch.from_numpy(column)
+        return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
     def advance() -> Tensor:
         nonlocal done
@@ -56,8 +68,8 @@ def loop(
         pixels = images.take(taken, axis=0)
         for transform, key in zip(transforms, crops[done], strict=True):
             pixels = transform(pixels, ids.take(taken), key)
-        image = torch.from_numpy(pixels).permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
-        label = torch.from_numpy(labels.take(taken))
+        image = moved(pixels).permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
+        label = moved(labels.take(taken))
         if done < warmup:
             factor = (done + 1) / warmup
         else:
@@ -65,8 +77,9 @@ def loop(
         for group in optimizer.param_groups:
             group["lr"] = lr * factor
         optimizer.zero_grad()
-        logits = network(image)
-        loss = F.cross_entropy(logits, label, label_smoothing=smoothing)
+        with autocast():
+            logits = network(image)
+            loss = F.cross_entropy(logits, label, label_smoothing=smoothing)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         total_loss.add_(loss.detach())

@@ -168,6 +168,7 @@ def choose_device(scale: Scale) -> torch.device:
                 value=scale.device,
                 remedy="use scale.device=auto" if not found else f"use cuda:0 .. cuda:{found - 1}",
             )
+        device = torch.device("cuda", device.index or 0)  # torch takes no other
         torch.cuda.set_device(device)
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise Refusal(

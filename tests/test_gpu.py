@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 
 import pytest
 import torch
 
 from cluster.doctor import gpu
-from cluster.run import run
+from cluster.run import Run, run
+from cluster.session import Local
+from datasets.refusal import Refusal
+from tests.commands import cli
+from tests.trainers.runs import same, summary, weights
+from trainers.engine import fit
 from trainers.recipe import Recipe
 
 pytestmark = [
@@ -45,3 +51,71 @@ def test_the_doctor_finds_them_sound() -> None:
     found = gpu.gpus(torch.cuda.device_count())
     assert found.check.ok, found.check
     assert len(found.names) == torch.cuda.device_count() and found.bytes > 2**30
+
+
+def test_a_deterministic_run_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    recipe = _steps(12).override("scale.deterministic=true")
+    whole, parted = _place(tmp_path / "whole"), _place(tmp_path / "parted")
+    list(fit(recipe, whole))
+    reports = fit(recipe, parted)
+    for _ in range(7):
+        next(reports)
+    reports.send("stop")
+    reports.close()
+    list(fit(recipe, parted))
+    assert summary(parted)["restarts"] == [7]
+    assert same(weights(whole), weights(parted))
+
+
+def test_too_many_rows_at_once_are_halved_and_learnt_from(tmp_path: Path) -> None:
+    recipe = _steps(3).override(
+        {"model": "torchvision:resnet18", "data.size": 112, "data.batch": 512}
+    )
+    device = torch.device("cuda", 0)
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction(1.5 * 2**30 / total)
+    try:
+        with pytest.raises(Refusal) as refused:
+            list(fit(recipe, _place(tmp_path / "whole")))
+        assert refused.value.path == "scale.micro_batch" and refused.value.value == 512
+        del refused  # and with its traceback what the run had on the device
+        gc.collect()
+        found = _place(tmp_path / "halved")
+        list(fit(recipe.override("scale.micro_batch=auto"), found))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert summary(found)["status"] == "finished"
+    assert 16 <= summary(found)["micro_batch"] <= 256
+    assert summary(found)["peak_device_bytes"] <= 1.5 * 2**30
+
+
+def test_a_compiled_network_computes_the_same(tmp_path: Path) -> None:
+    recipe, losses = _steps(5).override("scale.precision=fp32"), {}
+    for word in ("false", "true"):
+        done = run(recipe.override(f"scale.compile={word}"), out=str(tmp_path / word))
+        losses[word] = done.metrics().query("split == 'train'")["loss"].tolist()
+    assert losses["true"] == pytest.approx(losses["false"], rel=1e-3)
+
+
+def test_trials_share_a_gpu(tmp_path: Path) -> None:
+    words = ["search.trials=4", "search.gpus=0.25", "search.retrain=0", "phases.0.epochs=2"]
+    said = cli("search", "recipes/digits_search.yaml", *words, "--out", tmp_path)
+    assert said.code == 0, said.err
+    trials = [
+        path.parent for path in tmp_path.glob("**/recipe.yaml") if "epochs: 2" in path.read_text()
+    ]
+    assert len(trials) == 4, sorted(tmp_path.glob("**/recipe.yaml"))
+    for trial in trials:
+        assert Run.open(str(trial)).summary["place"]["device"].startswith("cuda")
+
+
+def _steps(steps: int) -> Recipe:
+    return Recipe.load(RECIPE).override(
+        {"phases.0.epochs": None, "phases.0.steps": steps, "log.every": 1}
+    )
+
+
+def _place(folder: Path) -> Local:
+    folder.mkdir()
+    return Local(torch.device("cuda", 0), str(folder))

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import resource
 
 import torch
 
 from trainers import parallel
 from trainers.recipe import Recipe
+
+
+def choose_algorithms(device: torch.device, *, deterministic: bool) -> None:
+    """Only those that give the same bits each time, where a run asks for them."""
+    if deterministic and device.type == "cuda":
+        # Read when cuBLAS starts; without it torch refuses every matrix product.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic)
 
 
 def uses_bf16(recipe: Recipe, device: torch.device) -> bool:

@@ -39,7 +39,7 @@ from trainers.accumulation import Fitting
 from trainers.average import Average
 from trainers.checkpoint import State
 from trainers.choice import Choice
-from trainers.devices import memory_peaks, seed_step, uses_bf16
+from trainers.devices import choose_algorithms, memory_peaks, seed_step, uses_bf16
 from trainers.evaluation import Evaluation
 from trainers.ledger import Ledger
 from trainers.meter import Done, Meter, Wishes
@@ -80,7 +80,7 @@ class Training:
 
     def __init__(self, recipe: Recipe, session: Session) -> None:
         self.recipe, self.session, self.device = recipe, session, session.device
-        torch.use_deterministic_algorithms(recipe.scale.deterministic)
+        choose_algorithms(self.device, deterministic=recipe.scale.deterministic)
         assert not recipe.data.cleaned or recipe.data.cleaned.path, "labels are cleaned first"
         self.dataset = feed.dataset(recipe.data)
         self.digest = self.dataset.manifest.digest
