@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 NAMES = (
-    *("step", "step_tasks", "ledger", "ddp", "first_step", "first_batch", "plan", "demo"),
+    *("step", "step_tasks", "ledger", "ddp", "first_step", "first_batch", "lock", "plan", "demo"),
     *("checkpoints", "recovery", "ddp_options"),
     *("search_cost", "search_quality", "search_growth", "study_cost", "explain"),
 )

@@ -35,7 +35,7 @@ SIDES = ("resident", "manta", "imagefolder")
 
 def run(rounds: int | None = None) -> list[Reading]:
     with tempfile.TemporaryDirectory(prefix="manta-bench-") as name:
-        prepare(Path(name))
+        prepare(Path(name), DRAWN, COPIES)
         found: dict[tuple[str, str], list[dict[str, float]]] = {}
         for _ in range(rounds or ROUNDS):
             for network in NETWORKS:
@@ -58,15 +58,15 @@ def _told(network: str, found: dict[tuple[str, str], list[dict[str, float]]]) ->
     return readings
 
 
-def prepare(folder: Path) -> None:
-    """`photographs/` and our `shards/` of them."""
+def prepare(folder: Path, drawn: int, copies: int) -> None:
+    """`photographs/`, each drawn one laid down `copies` times, and our `shards/` of them."""
     from benchmarks.stream import pictures
     from datasets import pack
     from datasets.pictures.prepare import Options
 
-    pictures.draw(folder, DRAWN, pictures.CLASSES)
+    pictures.draw(folder, drawn, pictures.CLASSES)
     for path in sorted((folder / "photographs").glob("*/*.jpg")):
-        for copy in range(1, COPIES):
+        for copy in range(1, copies):
             os.link(path, path.with_name(f"{path.stem}-{copy}.jpg"))
     pack.pack(
         "imagefolder",
@@ -164,7 +164,7 @@ def _by_hand(
 
 
 def _timed(advance: Callable[[], object], device: str) -> float:
-    fence = torch.cuda.synchronize if device == "cuda" else (lambda: None)
+    fence: Callable[[], object] = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     for _ in range(WARM_UP):
         advance()
     fence()

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -72,6 +73,9 @@ class Assembled(Dataset):
         self._columns: dict[str, dict[str, Array]] = {}
         self.ingredients: tuple[Split, ...] = ()  # of a mixture: the train split of each set
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Assembled, (self.manifest, self.parts)
+
     def shelf(self, split: str) -> Books:
         self.manifest.split(split)  # refuses an unknown one
         return _Joined(self.parts[split])
@@ -93,6 +97,9 @@ class _Joined:
         self.firsts = np.cumsum([0, *(part.num_rows for part in parts)])
         self.numbers = np.cumsum([0, *(len(shelf) for shelf in self.shelves)])
         self._changed = lru_cache(maxsize=KEPT)(self._change)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Joined, (self.parts,)
 
     def __len__(self) -> int:
         return int(self.numbers[-1])

@@ -39,6 +39,10 @@ class Decoding:
             rows = np.array([row for row in rows.tolist() if row not in self.kept], np.int64)
         self.shelf.prefetch(dict.fromkeys(self.shelf.locate(rows)[0].tolist()))
 
+    def hold(self, rows: NDArray[np.int64]) -> None:
+        for number in dict.fromkeys(self.shelf.locate(rows)[0].tolist()):
+            self.shelf.open(number)
+
     def take(
         self, rows: NDArray[np.int64], frames: Sequence[int], out: Sequence[Tensor]
     ) -> dict[str, Array]:

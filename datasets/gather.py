@@ -14,12 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from datasets import order as draws
 from datasets.batch import Batch, picture
 from datasets.foreign.pool import pools
 from datasets.packed.columns import Array
 from datasets.pictures.decode import one_thread
-from datasets.transforms import Images, Transform
+from datasets.readers.pool import pickled, readers
+from datasets.readers.process import Part, Pickled
+from datasets.showing import Rows, Showing, transformed
+from datasets.transforms import Transform
 
 AHEAD_BYTES = 256 * 2**20  # of batches that are being made, at most, but for two of them
 CHUNK = 32  # pictures a thread takes at once
@@ -43,44 +45,6 @@ class Gatherer(Protocol):
     def batches(self, orders: Iterable[Order]) -> Iterator[Batch]:
         """The batches of the orders, in turn."""
         ...
-
-
-class Rows(Protocol):
-    """A split's rows, from which threads take; `shape` is that of its pictures, (H, W, C)."""
-
-    shape: tuple[int, ...]
-
-    def prefetch(self, rows: NDArray[np.int64]) -> None:
-        """Start getting what will be taken."""
-        ...
-
-    def take(
-        self, rows: NDArray[np.int64], frames: Sequence[int], out: Sequence[Tensor]
-    ) -> dict[str, Array]:
-        """In a thread: write pictures into `out`, a view each by its frame's key; the rows' other columns."""
-        ...
-
-    def interrupt(self) -> None:
-        """Let threads that wait for what does not come give up: nobody will take what they were to get."""
-        ...
-
-    def close(self) -> None:
-        """Stop getting."""
-        ...
-
-
-def seen(key: int, view: int) -> int:
-    """A key of the first view as it is for another one, counted from 0."""
-    return draws.key(key, "view", view) if view else key
-
-
-def transformed(
-    transforms: Sequence[Transform], keys: Sequence[int], view: int, images: Images, ids: Array
-) -> Images:
-    """The images after all transforms, as one view draws them."""
-    for transform, key in zip(transforms, keys, strict=True):
-        images = transform(images, ids, seen(key, view))
-    return images
 
 
 class Held:
@@ -125,6 +89,9 @@ class HeldRows:
             self.image.take(rows, axis=0, out=pixels.numpy(), mode="clip")  # "raise" buffers
         return {name: values.take(rows, axis=0) for name, values in self.others.items()}
 
+    def hold(self, rows: NDArray[np.int64]) -> None:
+        pass
+
     def interrupt(self) -> None:
         pass  # nobody waits
 
@@ -142,7 +109,10 @@ class _Making:
 
 
 class Ahead:
-    """Rows taken and transformed by threads, several batches ahead; each picture as often as there are views."""
+    """Rows taken and transformed by threads, several batches ahead; each picture as often as there are views.
+
+    With `processes` each thread has a process do it once there is one that is up; the batches are the same.
+    """
 
     def __init__(
         self,
@@ -152,10 +122,16 @@ class Ahead:
         views: int = 1,
         threads: int = 0,
         pin: bool = False,
+        processes: bool = False,
     ) -> None:
-        self.rows, self.transforms, self.views, self.pin = rows, transforms, views, pin
+        self.rows, self.views, self.pin = rows, views, pin
+        self.showing = Showing(rows, transforms, views)
         self.threads = threads or max(1, len(os.sched_getaffinity(0)))
         self.workers = pools(transforms)
+        self.pickled: Pickled | None = None
+        if processes:
+            self.pickled = pickled(self.showing)
+            readers().want(self.threads)
 
     def batches(self, orders: Iterable[Order]) -> Iterator[Batch]:
         """Batches in turn. Closing the iterator stops the threads; a picture that does not decode is a Refusal.
@@ -210,13 +186,12 @@ class Ahead:
         self, order: Order, rows: NDArray[np.int64], out: Sequence[Tensor]
     ) -> dict[str, Array]:
         """In a thread: a stretch of a batch's pictures, written into `out`; their other columns."""
-        frames = [seen(order.frame, view) for view in range(self.views)]
-        small = self.rows.take(rows, frames, out)
-        if self.transforms:
-            for view, image in enumerate(out):
-                pixels = image.numpy()
-                pixels[...] = transformed(self.transforms, order.keys, view, pixels, small["id"])
-        return small
+        if self.pickled:
+            self.rows.hold(rows)
+            made = readers().make(self.pickled, Part(rows, order.keys, order.frame), out)
+            if made is not None:
+                return made
+        return self.showing.make(rows, order.keys, order.frame, out)
 
     def _finish(self, making: _Making) -> Batch:
         """Wait for a batch's threads."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,10 @@ class Dataset:
         self._loaded: dict[str, dict[str, Array]] = {}
         self._shelves: dict[str, Shelf] = {}
         self._decoded: dict[str, dict[int, Array] | None] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it was when it was opened, whatever has been read since."""
+        return type(self), (self.url, self.manifest)
 
     def shelf(self, split: str) -> Books:
         """Rows of a split by their number. Raises Refusal for an unknown split."""

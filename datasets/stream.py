@@ -33,7 +33,8 @@ class View:
     """How pictures are shown: a box of each (`frame`, for pictures in files), `size` pixels a side, then transforms.
 
     `views` is how often, each with draws of its own; `threads` decode (0: as many as there are cores); `pin` asks for memory
-    that a CUDA device copies from by itself; pictures of splits of up to `decoded_bytes` stay decoded.
+    that a CUDA device copies from by itself; pictures of splits of up to `decoded_bytes` stay decoded; `processes` decode in
+    place of the threads where pictures are in files, none are kept, and all transforms are ours.
     """
 
     frame: Frame | None = None
@@ -43,6 +44,7 @@ class View:
     threads: int = 0
     pin: bool = False
     decoded_bytes: int = 0
+    processes: bool = False
 
     def __post_init__(self) -> None:
         if self.views < 1 or min(self.size, self.threads, self.decoded_bytes) < 0:
@@ -74,7 +76,15 @@ class View:
                 size=self.size,
                 decoded_bytes=self.decoded_bytes,
             )
-        return Ahead(rows, self.transforms, views=self.views, threads=self.threads, pin=self.pin)
+        in_files = isinstance(rows, Decoding) and rows.kept is None
+        return Ahead(
+            rows,
+            self.transforms,
+            views=self.views,
+            threads=self.threads,
+            pin=self.pin,
+            processes=self.processes and in_files and not pools(self.transforms),
+        )
 
 
 AS_STORED = View()

@@ -72,7 +72,12 @@ class Scale(Frozen):
     compile: bool = Field(False, description="networks through torch.compile")
     threads: PositiveInt | None = None
     readers: PositiveInt | None = Field(
-        None, description="threads of a worker that decode pictures; default its share of the cores"
+        None,
+        description="threads or processes of a worker that decode pictures; default its share of the cores",
+    )
+    decode_in: Literal["auto", "threads", "processes"] = Field(
+        "auto",
+        description="auto: processes beside a GPU, whose kernels' launches would wait for Python's lock; else threads",
     )
     decoded_bytes: NonNegativeInt = Field(
         0, description="splits whose pictures are no larger stay decoded in each worker's memory"

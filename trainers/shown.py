@@ -110,4 +110,6 @@ def view(
         threads=recipe.scale.readers or torch.get_num_threads(),
         pin=device.type == "cuda",
         decoded_bytes=recipe.scale.decoded_bytes,
+        processes=recipe.scale.decode_in == "processes"
+        or (recipe.scale.decode_in == "auto" and device.type == "cuda"),
     )

@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import subprocess
-import sys
 import threading
 import weakref
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from datasets import processes
 from datasets.foreign import wire
 from datasets.foreign.spec import Spec
 from datasets.refusal import Refusal
 from datasets.transforms import Images, Transform
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-
 
 SECONDS = 120.0  # that a transform may take for the pictures that it is given at once
 
@@ -36,16 +31,8 @@ class Process:
     """A running worker and the pipes to it."""
 
     def __init__(self) -> None:
-        # What can be imported here can be imported there, and then what lies in the working directory: last, and with -P,
-        # since a folder `datasets` there must not hide ours.
-        paths = [str(ROOT), *filter(None, sys.path), os.getcwd()]
-        threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        environment = {**os.environ, **threads, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "datasets.foreign.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
+        self._process = processes.started(
+            "datasets.foreign.worker", stdin=subprocess.PIPE, stdout=subprocess.PIPE
         )
         self.pid = self._process.pid
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -78,6 +78,7 @@ class Shelf:
         stats: Stats | None = None,
     ) -> None:
         self.url, self.manifest, self.columns = url, manifest, columns or manifest.columns
+        self.shards = shards
         self.places = [(shard, n) for shard in shards for n in range(len(shard.batches))]
         rows = np.array([b.rows for shard in shards for b in shard.batches], np.int64)
         self.starts = np.concatenate([[0], np.cumsum(rows)])
@@ -93,6 +94,10 @@ class Shelf:
             self._stats = stats or Stats()
             self._ranges = Ranges(url, stats=self._stats)
             self._cache = Cache(store.cache_folder() / "batches", cache_bytes())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it was before anything was opened."""
+        return Shelf, (self.url, self.manifest, self.shards, self.columns)
 
     def __len__(self) -> int:
         """Record batches."""

@@ -117,6 +117,19 @@ def test_a_pipeline_may_mix_them() -> None:
     assert (len(judged.transforms), judged.views) == (0, 1)
 
 
+def test_processes_decode_beside_a_gpu_and_where_the_recipe_says_so() -> None:
+    gpu = torch.device("cuda", 0)
+    for words, asked in (
+        (None, (False, True)),
+        ("threads", (False, False)),
+        ("processes", (True, True)),
+    ):
+        said = recipe(**({"scale.decode_in": words} if words else {}))
+        found = tuple(shown.view(said, SHAPE, device).processes for device in (CPU, gpu))
+        assert found == asked
+        assert said.identity("d") == recipe().identity("d"), "the same run, however it is read"
+
+
 def test_what_is_shown_is_said_by_the_recipe() -> None:
     said = recipe(**{"data.train.views": 3, "scale.decoded_bytes": 10**9})
     learnt = shown.view(said, SHAPE, CPU, index=0)
