@@ -21,17 +21,18 @@ from trainers.recipe import Recipe
 def test_the_best_checkpoint_gives_the_final_scores(quick: Recipe, local: Places) -> None:
     """The second phase ruins the net; what was best is in the first."""
     session = local()
-    ruin = {"phases.1.optim.main.lr": 1e5, "phases.0.train": ["*"], "phases.0.steps": 12}
+    learning = {"phases.0.train": ["*"], "phases.0.steps": 48, "phases.0.optim.main.lr": 0.1}
+    ruin = {**learning, "phases.1.optim.main.lr": 1e5}
     *_, last = fit(quick.override(ruin), session)
     found = summary(session)
-    assert found["best"]["step"] <= 12 and found["best"]["metric"] == "val/accuracy"
+    assert found["best"]["step"] <= 48 and found["best"]["metric"] == "val/accuracy"
     assert last.scores["val/accuracy"] == found["best"]["score"]
     val = {r["step"]: r["val/accuracy"] for r in rows(session) if r["split"] == "val"}
-    assert found["best"]["score"] == max(val.values()) > val[20]
+    assert found["best"]["score"] == max(val.values()) > val[56] + 0.2
     assert found["best"]["step"] in steps_saved(session)
     best = json.loads(Path(session.folder, "checkpoints", "best.json").read_bytes())
     assert best == found["best"]
-    assert found["steps"] == 20
+    assert found["steps"] == 56
 
 
 def test_small_is_best_when_the_recipe_says_so(digits: Recipe, local: Places) -> None:
