@@ -1,7 +1,7 @@
 """A GPU that learns from photographs: pictures a second from our shards, from torchvision's ImageFolder, and with nothing to wait for.
 
 Random resized crops of 224 pixels and flips, batches of 256, bf16, channels-last, SGD. Each side has a process of its own, in
-rounds; a window of steps is timed after as many as fill every buffer. `resident` takes the same batch over and over: no loader
+rounds; a window of steps is timed after as many as fill every buffer. `threads` is ours with threads that decode; `resident` takes the same batch over and over: no loader
 can be faster. The photographs are drawn once (benchmarks/stream/pictures.py), each laid down several times.
 """
 
@@ -30,7 +30,9 @@ ROUNDS = 3
 DRAWN, COPIES = 2048, 5
 BATCH, SIZE, WARM_UP, WINDOW = 256, 224, 30, 80
 NETWORKS = ("resnet18", "resnet50")
-SIDES = ("resident", "manta", "imagefolder")
+SIDES = ("resident", "manta", "threads", "imagefolder")
+
+OURS = {"manta": "processes", "threads": "threads"}
 
 
 def run(rounds: int | None = None) -> list[Reading]:
@@ -51,7 +53,7 @@ def _told(network: str, found: dict[tuple[str, str], list[dict[str, float]]]) ->
     readings = [
         summed_up("gpu_feed", f"{network}: {side}", rates[side], unit="img/s") for side in SIDES
     ]
-    for other, target in (("resident", ">= .95"), ("imagefolder", "")):
+    for other, target in (("resident", ">= .95"), ("threads", ""), ("imagefolder", "")):
         by = [a / b for a, b in zip(rates["manta"], rates[other], strict=True)]
         what, note = f"{network}: manta / {other}", f"share of time waiting for data: {waits}"
         readings.append(summed_up("gpu_feed", what, by, target=target, note=note))
@@ -90,15 +92,15 @@ def _alone(side: str, network: str, folder: str) -> dict[str, float]:
 
 def main(side: str, network: str, folder: str, *, device: str = "cuda") -> None:
     """One side: its rate and the share of the window that it waited for data, as a line of JSON."""
-    if side == "manta":
-        found = _ours(network, folder, device)
+    if side in OURS:
+        found = _ours(network, folder, device, OURS[side])
     else:
         batches = _resident if side == "resident" else partial(_imagefolder, folder)
         found = _by_hand(network, batches(), torch.device(device))
     print(json.dumps(found))
 
 
-def _ours(network: str, folder: str, device: str) -> dict[str, float]:
+def _ours(network: str, folder: str, device: str, decode_in: str) -> dict[str, float]:
     recipe = Recipe.check(
         {
             "name": "feed",
@@ -120,7 +122,7 @@ def _ours(network: str, folder: str, device: str) -> dict[str, float]:
             "evals": {},
             "keep": {"metric": None},
             "log": {"every": 1},
-            "scale": {"device": device, "readers": os.cpu_count()},
+            "scale": {"device": device, "readers": os.cpu_count(), "decode_in": decode_in},
         }
     )
     with tempfile.TemporaryDirectory(prefix="manta-bench-") as name:

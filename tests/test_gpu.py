@@ -5,14 +5,20 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from cluster.doctor import gpu
 from cluster.run import Run, run
 from cluster.session import Local
+from datasets.packing import encoded
+from datasets.pictures.prepare import Options
+from datasets.readers.pool import readers
 from datasets.refusal import Refusal
 from tests.commands import cli
+from tests.datasets.photographs import source as photographs
+from tests.trainers.runs import rows as metrics
 from tests.trainers.runs import same, summary, weights
 from trainers.engine import fit
 from trainers.recipe import Recipe
@@ -108,6 +114,24 @@ def test_trials_share_a_gpu(tmp_path: Path) -> None:
     assert len(trials) == 4, sorted(tmp_path.glob("**/recipe.yaml"))
     for trial in trials:
         assert Run.open(str(trial)).summary["place"]["device"].startswith("cuda")
+
+
+def test_processes_decode_into_pinned_memory(tmp_path: Path) -> None:
+    files = photographs(tmp_path / "files", 60)
+    url, rows = str(tmp_path / "set"), np.arange(60)
+    encoded.write(url, files, {"train": rows}, name="waves", options=Options(), packed={}, seed=0)
+    words = {"data.url": url, "data.source": None, "data.size": 32, "data.batch": 20}
+    whole = {"data.train": {}, "data.eval": {}, "evals": {}, "keep.metric": None}
+    recipe = _steps(9).override({**words, **whole, "scale.readers": 2})
+    readers().want(2)
+    readers().settle()
+    before, losses = readers().made, {}
+    for how in ("auto", "threads"):
+        place = _place(tmp_path / how)
+        list(fit(recipe.override({"scale.decode_in": how}), place))
+        losses[how] = [row["loss"] for row in metrics(place) if row["split"] == "train"]
+    assert readers().made - before == 9, "a part a batch, by processes where nothing is said"
+    assert losses["auto"] == pytest.approx(losses["threads"], rel=1e-3)
 
 
 def _steps(steps: int) -> Recipe:
