@@ -167,9 +167,9 @@ def heading(name: str) -> str:
     """images_per_second -> 'Images per second'; short names that are acronyms stay capitals."""
     capitals = {"ece", "rmse", "mae", "mse", "f1", "kid", "fid", "auroc", "nll"}
     name = name.replace("top5", "top-5").replace("top1", "top-1")
-    words = [w.upper() if w in capitals else w for w in name.replace("_", " ").split()]
-    text = " ".join(words)
-    return text[:1].upper() + text[1:]
+    own = {"mce": "mCE", **{word: word.upper() for word in capitals}}
+    text = " ".join(own.get(word, word) for word in name.replace("_", " ").split())
+    return text if text.startswith("mCE") else text[:1].upper() + text[1:]
 
 
 def named(metric: str) -> str:

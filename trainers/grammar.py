@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from datasets.refusal import Refusal, nearest
 
@@ -19,6 +20,22 @@ PATTERNS = {
     NAME: "a letter or digit, then up to 79 letters, digits, '_', '.' or '-'",
     SCORE: "a score such as val/accuracy",
     DEVICE: "auto, cpu, mps, cuda or cuda:N",
+}
+
+# What pydantic calls a mistake -> what was expected.
+EXPECTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    "string_type": "text",
+    "list_type": "a list",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a name, or a mapping of keys to values",
+    "greater_than": "above {gt:g}",
+    "greater_than_equal": "{ge:g} or more",
+    "less_than": "below {lt:g}",
+    "less_than_equal": "{le:g} or less",
+    "finite_number": "a finite number",
 }
 
 
@@ -186,11 +203,7 @@ def refusal(
         text, value = "is missing", None
         remedy = f"add {path}: ..."
     else:
-        text = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "model_type":
-            text = "Input should be a name, or a mapping of keys to values"
-        if first["type"] == "string_pattern_mismatch":
-            text = f"should be {PATTERNS.get(first['ctx']['pattern'], first['ctx']['pattern'])}"
+        text = _said(first)
         if not isinstance(value, dict | list):
             shown = repr(value) if len(repr(value)) <= 60 else f"{repr(value)[:60]}..."
             text += f" (it is {shown})"
@@ -199,6 +212,16 @@ def refusal(
     more = len(problems) - 1
     others = f" ({more} more mistake{'s' if more > 1 else ''})" if more else ""
     return Refusal(text + others, path=path, value=_printable(value), remedy=remedy)
+
+
+def _said(problem: ErrorDetails) -> str:
+    """What was expected, in our words."""
+    kind, about = problem["type"], problem.get("ctx", {})
+    if kind == "string_pattern_mismatch":
+        return f"should be {PATTERNS.get(about['pattern'], about['pattern'])}"
+    if kind in EXPECTED:
+        return "should be " + EXPECTED[kind].format(**about)
+    return re.sub(r"^(Value error, |Input (?=should))", "", problem["msg"])
 
 
 def _printable(value: Any) -> Any:

@@ -165,14 +165,14 @@ def test_the_command_writes_a_list_that_a_recipe_takes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "says"),
     [
-        (["--by", "kfoldd"], "data.cleaned.by: Input should be 'kfold'"),
+        (["--by", "kfoldd"], "data.cleaned.by: should be 'kfold'"),
         (["--by", "loss", "--folds", "3"], "by=loss takes no folds"),
         (["--by", "neighbours", "--run", "nowhere"], "no run here"),
         (["--by", "neighbours", "--model", "timm:resnt18"], "no model is called"),
         (["--folds", "100000"], "make no 100000 parts"),
         (["--out", "labels.txt"], "a list of labels is a .csv or a .parquet file"),
         (["data.cleaned=l.csv"], "the recipe takes a list already"),
-        (["data.noise.rate=2"], "data.noise.rate: Input should be less than or equal to 1"),
+        (["data.noise.rate=2"], "data.noise.rate: should be 1 or less"),
         (["data.subset={classes: ['3']}"], "one class"),
     ],
 )

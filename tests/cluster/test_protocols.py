@@ -191,7 +191,7 @@ def test_a_reference_that_has_learnt_what_is_judged_is_refused(
     [
         ("linear", ["--on", "train"], "--on", "nothing is judged on them"),
         ("linear", ["--on", "tset"], "--on", "no split 'tset'"),
-        ("linear", ["strength=0"], "strength", "greater than 0"),
+        ("linear", ["strength=0"], "strength", "should be above 0"),
         ("linear", ["data=nowhere"], "data", "neither a packed data set nor a source"),
         ("linear", ["data=curve"], "data", "no labels"),
         ("linear", ["reference=/nowhere"], "reference", "no run here"),

@@ -39,8 +39,8 @@ def identity(recipe: Recipe) -> str:
     [
         ({}, "data.cleaned", "say path .* or by"),
         ({"by": "kfoldd"}, "data.cleaned.by", "did you mean 'kfold'"),
-        ({"by": "kfold", "folds": 1}, "data.cleaned.folds", "greater than or equal to 2"),
-        ({"by": "kfold", "share": 1.0}, "data.cleaned.share", "less than 1"),
+        ({"by": "kfold", "folds": 1}, "data.cleaned.folds", "should be 2 or more"),
+        ({"by": "kfold", "share": 1.0}, "data.cleaned.share", "should be below 1"),
         ({"by": "kfold", "action": "burn"}, "data.cleaned.action", "'drop', 'relabel'"),
         ({"by": "kfold", "model": "resnet20"}, "data.cleaned", "by=kfold takes no model"),
         ({"by": "loss", "folds": 3}, "data.cleaned", "by=loss takes no folds"),

@@ -115,7 +115,7 @@ def test_a_condition_may_ask_the_recipe_or_a_constant(digits: Recipe) -> None:
     [
         ({"data.batch": "choice(32, 64) if model.name == mynet"}, "'model.name' is small_cnn"),
         ({LR: f"uniform(0, 1) if {NAME} == lars", NAME: "choice(sgd, adam)"}, "is sgd, adam"),
-        ({"phases.0.epochs": "uniform(1, 3)"}, "valid integer"),
+        ({"phases.0.epochs": "uniform(1, 3)"}, "should be a whole number"),
         ({"scale.workers": "choice(1, 2)"}, "no part of what is learnt"),
         ({"keep.metric": "choice(val/accuracy, val/loss)"}, "no part of what is learnt"),
         ({"name": "choice(a, b)"}, "no part of what is learnt"),
@@ -177,11 +177,11 @@ def searching(digits: Recipe, space: dict[str, Any], **more: Any) -> Recipe:
     [
         ({"phases.0.optim.man.lr": "uniform(0, 1)"}, "phases.0.optim.man.lr", "no 'man'"),
         ({"model.widht": "choice(8, 16)"}, "model.widht", "unknown key"),
-        ({"model.width": "choice(8, sixteen)"}, "model.width", "integer"),
+        ({"model.width": "choice(8, sixteen)"}, "model.width", "should be a whole number"),
         ({NAME: "choice(sgd, adma)"}, NAME, "adma"),
-        ({"data.batch": "randint(0, 64)"}, "data.batch", "greater than 0"),
+        ({"data.batch": "randint(0, 64)"}, "data.batch", "should be above 0"),
         ({LR: "uniform(0, 1) if modle.name == x"}, LR, "neither in the space nor in the recipe"),
-        ({MOMENTUM: "uniform(0, 1)"}, MOMENTUM, "less than 1"),
+        ({MOMENTUM: "uniform(0, 1)"}, MOMENTUM, "should be below 1"),
         ({MOMENTUM: "uniform(0, .9)", NAME: "choice(sgd, adam)"}, MOMENTUM, "adam"),
         ({"data.batch": 64}, "", "nothing to search"),
         ({"model.widht": 3, LR: "uniform(0, 1)"}, "model.widht", "unknown key"),

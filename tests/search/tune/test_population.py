@@ -142,7 +142,7 @@ def test_a_copy_stays_in_the_space_and_near_its_parent(records: Records, resampl
         ),
         ({"search.space": {"model.name": "choice(small_cnn)"}}, "cannot change in the middle"),
         ({"search.trials": 3}, "0.25 of 3 members is nobody"),
-        ({"search.scheduler.quantile": 0.7}, "less than or equal to 0.5"),
+        ({"search.scheduler.quantile": 0.7}, "should be 0.5 or less"),
     ],
 )
 def test_what_a_population_cannot_is_refused(

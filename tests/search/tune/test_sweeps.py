@@ -361,7 +361,11 @@ def one(name: str = "lr", **said: Any) -> dict[str, Any]:
     [
         (one("hidden_size", value=3), "parameters.hidden_size", "--name hidden_size=dotted.path"),
         (one("optimizer", values=["adan"]), "parameters.optimizer", "did you mean 'adam'?"),
-        (one("dropout", values=[0.5, 1.5]), "parameters.dropout (search.space", "less than 1"),
+        (
+            one("dropout", values=[0.5, 1.5]),
+            "parameters.dropout (search.space",
+            "should be below 1",
+        ),
         (one(distribution="beta", a=2, b=5), "parameters.lr", "has no counterpart"),
         (one(distribution="log_unifrom", min=1, max=2), "parameters.lr.dist", "'log_uniform'"),
         (one(min=1.0, max=0.1), "parameters.lr.min", "below max"),
