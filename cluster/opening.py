@@ -14,6 +14,7 @@ from datasets.shards import Dataset
 from trainers import build, checkpoint, demands, extractors, feed, resume, shown, summary, weights
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
+from trainers.language import demands as language
 from trainers.recipe import Recipe
 
 
@@ -64,6 +65,8 @@ def foreknown(
     for index in range(len(recipe.phases)):
         feed.mixing(recipe, index, shape)
         demands.check_data(recipe, index, dataset)
+        if "tokens" in build.needs(recipe.phases[index].task.name):
+            language.check_tokens(recipe, dataset, preview(recipe, shape))
     build.evaluators(recipe, shape)  # some ask for features of another run
     described = describe(recipe, shape)
     shown.check(recipe, dataset.manifest, shape)

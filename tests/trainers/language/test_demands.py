@@ -1,0 +1,67 @@
+"""What a CLIP's tasks demand is refused at load, in one line, before there is a folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.commands import cli
+from trainers import rooms
+
+RECIPES = rooms.ROOT / "recipes"
+QUICK = ["scale.device=cpu", "scale.threads=1", "log.tensorboard=false", "--json"]
+
+
+@pytest.fixture(scope="module")
+def captions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty digits, each with a caption beside it."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    digits, words = (
+        load_digits(),
+        ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"],
+    )
+    folder = tmp_path_factory.mktemp("captions")
+    for number in range(60):
+        pixels = (digits.images[number] * 255 / 16).astype("uint8")
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(f"a photo of a {words[digits.target[number]]}")
+    return folder
+
+
+def refused(out: Path, recipe: str, *words: str) -> dict[str, str]:
+    said = cli("train", RECIPES / recipe, *QUICK, *words, "--out", out)
+    assert said.code == 2 and "Traceback" not in said.err and " steps -> " not in said.err
+    assert not out.exists() or not any(out.iterdir()), "no run folder"
+    found: dict[str, str] = json.loads(said.out)
+    return found
+
+
+def of_captions(folder: Path, tokens: int) -> list[str]:
+    source = f"data.source={{name: captions, path: {folder}, tokens: {tokens}}}"
+    judged = ["evals={pairs: {name: caption_retrieval, on: val}}", "keep.metric=null"]
+    size = ["data.batch=16", "data.size=8", "model.layers=1"]
+    return ["phases.0.task={name: clip}", source, *judged, *size]
+
+
+def test_captions_wider_than_the_context_are_refused(captions: Path, tmp_path: Path) -> None:
+    found = refused(tmp_path / "runs", "clip_digits.yaml", *of_captions(captions, 77))
+    assert (found["path"], found["value"]) == ("data.source.tokens", 77)
+    assert "77 tokens" in found["error"] and "context is 32" in found["error"]
+    assert found["remedy"] == "set data.source.tokens=32"
+
+
+def test_captions_narrower_than_the_context_are_the_same(captions: Path, tmp_path: Path) -> None:
+    losses: list[list[float]] = []
+    for tokens in (32, 12):
+        out = tmp_path / str(tokens)
+        words = [*of_captions(captions, tokens), "phases.0.epochs=null", "phases.0.steps=2"]
+        said = cli("train", RECIPES / "clip_digits.yaml", *QUICK, *words, "--out", out)
+        assert said.code == 0, said.err
+        (folder,) = out.iterdir()
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if line["split"] == "train"])
+    assert losses[0] and losses[0] == pytest.approx(losses[1], rel=1e-5)
