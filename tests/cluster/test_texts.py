@@ -201,6 +201,12 @@ def test_base_to_new(coop: Run, clip: Run) -> None:
         protocol.run(clip, "base_to_new", {})
 
 
+def test_the_new_classes_have_names_where_the_others_have(coop: Run) -> None:
+    with pytest.raises(Refusal, match="'5' is 'five'") as caught:
+        protocol.run(coop, "base_to_new", {})
+    assert caught.value.path == "names" and "0, 1, 2, 3, 4" in caught.value.remedy
+
+
 def test_the_image_tower_goes_on_as_a_classifier(clip: Run, tmp_path: Path) -> None:
     model = f"model={{name: clip_image, layers: 1, pretrained: {clip.url}}}"
     words = [model, "data.size=8", "phases.0.epochs=null", "phases.0.steps=1"]
