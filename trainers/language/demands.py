@@ -6,9 +6,13 @@ from typing import Any
 
 from torch import nn
 
+from datasets import subsets
+from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
+from trainers import rooms
 from trainers.language import towers
+from trainers.language.cache import check_room
 from trainers.recipe import Recipe
 
 
@@ -25,4 +29,36 @@ def check_tokens(recipe: Recipe, dataset: Dataset, network: nn.Module) -> None:
             remedy=f"set data.source.tokens={reads}"
             if by_source
             else f"pack them again with tokens={reads}",
+        )
+
+
+def check_cache(recipe: Recipe, index: int, dataset: Dataset, plan: Plan) -> None:
+    """Refuse more or fewer pictures than a cache of them is asked to hold, and fewer epochs than it has pairs to try."""
+    phase = recipe.phases[index]
+    door = rooms.door("tasks", phase.task.name)
+    if not door.constants.get("CACHES"):
+        return
+    said = door.schema(**phase.task.arguments).model_dump()
+    counts = subsets.counts(dataset)
+    check_room(dataset.manifest.classes, counts, said["shots"])
+    place = f"phases.{index}.task.shots"
+    if "shots" in phase.task.arguments and max(counts, default=0) < said["shots"]:
+        most = max(counts, default=0)
+        raise Refusal(
+            f"the cache is to hold {said['shots']} pictures of each class, and no class has more than {most} to learn from",
+            path=place,
+            value=said["shots"],
+            remedy=f"set {place}={most}, or data.subset.shots={said['shots']}",
+        )
+    pairs = len(said["alphas"]) * len(said["betas"])
+    epochs = phase.epochs or (phase.steps or 0) // plan.steps
+    if epochs < pairs > 1:
+        raise Refusal(
+            f"{pairs} pairs of alpha and beta are tried one an epoch, and the phase has {epochs} "
+            f"epoch{'s' * (epochs != 1)}",
+            path=f"phases.{index}.{'epochs' if phase.epochs else 'steps'}",
+            value=phase.epochs or phase.steps,
+            remedy=f"set phases.{index}.epochs={pairs}, or name fewer alphas or betas"
+            if phase.epochs
+            else f"set phases.{index}.steps={pairs * plan.steps} or more, or name fewer alphas or betas",
         )

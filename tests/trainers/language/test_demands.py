@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,32 @@ def test_captions_narrower_than_the_context_are_the_same(captions: Path, tmp_pat
         lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         losses.append([line["loss"] for line in lines if line["split"] == "train"])
     assert losses[0] and losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+SHOTS, PLACES = "data.subset.shots", "phases.0.task.shots"
+TIP = ["data.size=8", "model.layers=1", "phases.0.task.alphas=[1]", "phases.0.task.betas=[1]"]
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "value", "error"),
+    [
+        ([f"{SHOTS}=1", f"{PLACES}=4"], PLACES, 4, "to hold 4 pictures of each class, and no class"),
+        ([f"{SHOTS}=5", f"{PLACES}=4"], SHOTS, 5, "has 5 pictures to learn from, the cache holds 4"),
+        ([f"{SHOTS}=1", "phases.0.task.betas=[1,2,3]", "phases.0.epochs=2"],
+         "phases.0.epochs", 2, "3 pairs of alpha and beta .* 2 epochs"),
+        ([f"{SHOTS}=4", "phases.0.task.betas=[1,2,3]", "phases.0.epochs=null", "phases.0.steps=5"],
+         "phases.0.steps", 5, "3 pairs of alpha and beta .* 2 epochs"),
+    ],
+)  # fmt: skip
+def test_a_cache_gets_what_it_was_asked_to_hold(
+    tmp_path: Path, words: list[str], path: str, value: int, error: str
+) -> None:
+    found = refused(tmp_path / "runs", "tip_adapter_digits.yaml", *TIP, *words)
+    assert (found["path"], found["value"]) == (path, value)
+    assert re.search(error, found["error"])
+
+
+def test_what_is_asked_for_is_taken(tmp_path: Path) -> None:
+    words = [*TIP, f"{SHOTS}=2", f"{PLACES}=2", "phases.0.epochs=1", "--out", str(tmp_path)]
+    said = cli("train", RECIPES / "tip_adapter_digits.yaml", *QUICK, *words)
+    assert said.code == 0, said.err
