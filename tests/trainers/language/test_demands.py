@@ -95,3 +95,17 @@ def test_what_is_asked_for_is_taken(tmp_path: Path) -> None:
     words = [*TIP, f"{SHOTS}=2", f"{PLACES}=2", "phases.0.epochs=1", "--out", str(tmp_path)]
     said = cli("train", RECIPES / "tip_adapter_digits.yaml", *QUICK, *words)
     assert said.code == 0, said.err
+
+
+@pytest.mark.parametrize("task", ["clip_labels", "clip"])
+def test_a_batch_of_one_has_nothing_to_tell_apart(
+    captions: Path, tmp_path: Path, task: str
+) -> None:
+    words = of_captions(captions, 32) if task == "clip" else ["data.size=8", "model.layers=1"]
+    found = refused(tmp_path / "runs", "clip_digits.yaml", *words, "data.batch=1")
+    assert (found["path"], found["value"]) == ("data.batch", 1)
+    assert f"task '{task}' tells a picture from the others" in found["error"]
+    rows = {"clip": 42, "clip_labels": 1259}[task]  # to learn from
+    tail = ["data.tail=keep", f"data.batch={rows - 1}"]
+    found = refused(tmp_path / "runs", "clip_digits.yaml", *words, *tail)
+    assert found["path"] == "data.tail" and f"one picture of {rows:,}" in found["error"]
