@@ -109,3 +109,14 @@ def test_a_batch_of_one_has_nothing_to_tell_apart(
     tail = ["data.tail=keep", f"data.batch={rows - 1}"]
     found = refused(tmp_path / "runs", "clip_digits.yaml", *words, *tail)
     assert found["path"] == "data.tail" and f"one picture of {rows:,}" in found["error"]
+
+
+@pytest.mark.parametrize("task", ["coop", "clip_labels", "zero_shot", "tip_adapter", "clip_linear"])
+def test_two_classes_of_one_name_are_refused_with_both_labels(tmp_path: Path, task: str) -> None:
+    names = "[zero, one, two, One, four, five, six, seven, eight, nine]"
+    words = ["data.size=8", "model.layers=1", f"phases.0.task={{name: {task}, names: {names}}}"]
+    if task == "tip_adapter":
+        words.append("data.subset.shots=16")
+    found = refused(tmp_path / "runs", "clip_digits.yaml", *words)
+    assert (found["path"], found["value"]) == ("names", "One")
+    assert "classes '1' and '3' are both called 'One'" in found["error"]

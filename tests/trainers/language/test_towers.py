@@ -105,6 +105,9 @@ def test_names_stand_for_all_classes_or_none() -> None:
     with pytest.raises(Refusal) as caught:
         texts.words(["0", "1"], ["zero"])
     assert caught.value.path == "names" and "0, 1" in caught.value.remedy
+    with pytest.raises(Refusal, match="classes '0' and '2' are both called 'a_bird'") as caught:
+        texts.words(["0", "1", "2"], ["a bird", "b", "a_bird"])
+    assert caught.value.path == "names"
 
 
 def test_a_text_that_is_too_long_is_named() -> None:
