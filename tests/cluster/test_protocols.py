@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,27 @@ def test_on_val_something_else_chooses(views: Run) -> None:
     assert not {*learn.ids.tolist()} & {*by.ids.tolist()}
     assert "fifth of train" in said
     assert "fifth of train" in put(views, "linear").told["sentences"][0]
+
+
+def test_other_arguments_have_a_folder_of_their_own_and_their_command(views: Run) -> None:
+    """What stands under "Again" on the page finds the same folder."""
+    many: list[dict[str, Any]] = [
+        {}, {"k": 3}, {"k": 3, "data": "digits"}, {"k": 4},
+    ]  # fmt: skip
+    folders = [protocol.run(views, "knn", each, split="test") for each in many]
+    last = protocol.run(views, "knn", {}, split="test", checkpoint="last")
+    assert len({*folders, last}) == 5 and folders[0] == f"{views.url}/evaluations/knn-test"
+    assert Path(folders[2]).name.startswith("knn-test-data-k-")
+    usual = protocol._all_of("knn", {})
+    assert protocol.run(views, "knn", usual, split="test") == folders[0]
+    for folder in (*folders, last):
+        line = page._command(page.read(folder))
+        shown = re.sub("<[^>]+>", "", Path(page.write(folder)).read_text())
+        assert line in html.unescape(shown)
+        words = shlex.split(line)
+        assert words[:2] == ["python", "launch.py"]
+        said = cli(*words[2:], "--json")
+        assert said.code == 0 and json.loads(said.out)["report"] == f"{folder}/report.html"
 
 
 @pytest.mark.parametrize("build", [linear.build, knn.build])
