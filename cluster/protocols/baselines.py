@@ -64,12 +64,12 @@ def build(
     learnt, judged = _rows(dataset, "train", saved), _rows(dataset, split, saved)
     if split == "test":
         summary.count_opening(saved.run.url, split)
-    with shown(f"baselines of {saved.run.name}") as progress:
+    with shown(f"baselines of {saved.run.name}", "fits") as progress:
         _, predictions = saved.evaluate(split)
         told = {"model": predictions["prediction"].double().numpy().reshape(len(judged.y))}
-        progress(1, 2)
+        progress(1, len(NAMES))
         told |= fitted(learnt, judged.x, knots=knots, degree=degree, strengths=strengths)
-        progress(2, 2)
+        progress(len(told), len(NAMES))
     inside = {name: _rmse(said, judged, ~judged.beyond) for name, said in told.items()}
     outside = {name: _rmse(said, judged, judged.beyond) for name, said in told.items()}
     findings: list[Finding] = [Scalar(f"{name}_rmse", value) for name, value in inside.items()]

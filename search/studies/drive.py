@@ -172,12 +172,13 @@ class _Driver:
         with stopping_on_signals(self.signals), self.teller:
             for cell in self.cells:
                 self._note(cell)
-            queue = [*self._missing_first(wished), *self._missing(wished, rerun_stale)]
+            first = [*self._missing_first(wished)]
+            queue = [*first, *self._missing(wished, rerun_stale)]
             self._keep()
             if queue:
-                self.teller.line(
-                    f"{len(queue)} runs to do of {len(self.cells)} -> {self.folder.url}"
-                )
+                before = f", and {len(first)} before them" if first else ""
+                todo = f"{len(queue) - len(first)} runs to do of {len(self.cells)}{before}"
+                self.teller.line(f"{todo} -> {self.folder.url}")
                 pool = Pool(scale, self.made.study.parallel or alone(scale))
                 if not pool.here:
                     admit(self.runs)

@@ -68,6 +68,20 @@ def test_on_val_something_else_chooses(views: Run) -> None:
     assert "fifth of train" in put(views, "linear").told["sentences"][0]
 
 
+def test_one_draw_has_no_spread(views: Run) -> None:
+    words = ["--protocol", "shots", "draws=1", "shots=[1]", "reference=random", "strength=0.00001"]
+    said = cli("evaluate", views.url, *words, "--on", "test")
+    assert said.code == 0 and "one draw of the labels" in said.out
+    page_ = Path(said.out.splitlines()[-1]).read_text()
+    for text in (said.out, re.sub(r"(?s)<style.*?</style>|<script.*?</script>", "", page_)):
+        assert not re.search(r"\bnan\b|[+-]inf\b", text)
+
+
+def test_small_scores_are_not_printed_as_nothing(views: Run) -> None:
+    said = cli("evaluate", views.url, "--protocol", "linear", "strength=0.00001")
+    assert re.search(r"linear/strength +1e-05$", said.out, re.MULTILINE)
+
+
 def test_other_arguments_have_a_folder_of_their_own_and_their_command(views: Run) -> None:
     """What stands under "Again" on the page finds the same folder."""
     many: list[dict[str, Any]] = [

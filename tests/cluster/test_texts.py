@@ -109,6 +109,12 @@ def test_the_fewest_that_are_said_have_every_class(sizes: tuple[int, ...]) -> No
         assert {*labels[rows]} == {*labels}
 
 
+def test_equal_templates_are_not_ranked(clip: Run) -> None:
+    found = page.read(protocol.run(clip, "zeroshot", {"templates": ["a {}", "a {}"]}))
+    (said,) = [each for each in found.told["sentences"] if each.startswith("Alone, ")]
+    assert said.startswith("Alone, each of the templates gives ") and " to " not in said
+
+
 def test_other_data_have_classes_of_their_own(clip: Run) -> None:
     told = {"data": "digits", "names": NAMES.strip("[]").split(", ")}
     found = page.read(protocol.run(clip, "zeroshot", told))

@@ -154,7 +154,9 @@ def test_a_run_before_is_made_once_and_shared(written: Write, base: Path, tmp_pa
         vary=["phases.0.init", LR],
         baseline="scratch",
     )
-    folder = drive.run(Study.load(str(path)), out=str(tmp_path / "runs"))
+    said = cli("study", path, "--out", tmp_path / "runs")
+    folder = Folder.open(str(tmp_path / "runs" / "small"))
+    assert "6 runs to do of 6, and 2 before them ->" in said.err
     assert all(state == ["finished"] * 2 for state in states(folder).values())
     first = sorted(path.name for path in (tmp_path / "runs").glob("first-*"))
     assert len(first) == 2, "once for each seed"
