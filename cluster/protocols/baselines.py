@@ -154,8 +154,9 @@ def _draw(judged: Rows, told: dict[str, Numbers]) -> Drawing:
             rest.plot(x, said[order] - y, "o", markersize=2.5, color=_COLOURS[name])
     rest.axhline(0, color="#64748b", linewidth=0.8)
     mark_beyond((fit, rest), x, judged.beyond[order])
-    near = [(told[name][order] - y)[~judged.beyond[order]] for name in ("model", "spline")]
-    show_within(rest, np.concatenate(near))
+    every = np.concatenate([told[name][order] - y for name in ("model", "spline")])
+    inside = np.tile(~judged.beyond[order], 2)
+    show_within(rest, every[inside], np.tile(x, 2), every)
     fit.set(ylabel="y")
     rest.set(xlabel="x", ylabel="fit - y")
     for axes in (fit, rest):
