@@ -118,8 +118,9 @@ def show_within(axes: Axes, within_N: object, x_N: object, residuals_N: object) 
             axes.plot(x[cut], level, marker, markersize=4, color="#d55e00", clip_on=False)
             axes.annotate(
                 f"{cut.sum():,} beyond the axis, to {residuals[cut][np.abs(residuals[cut]).argmax()]:.3g}",
-                xy=(0.01, 0.84 if place > 0 else 0.1),
+                xy=(0.5, 0.84 if place > 0 else 0.1),
                 xycoords="axes fraction",
+                ha="center",
                 color="#d55e00",
                 fontsize=8,
             )
