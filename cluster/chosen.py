@@ -73,6 +73,7 @@ class Chosen:
         rows = np.arange(whole, dtype=np.int64)
         if subset and subset < whole:
             columns = data.columns(split)
+            _check_whole(columns["label"], subset)
             rows = subsets.chosen(
                 columns["label"], columns["id"], fraction=subset / whole, seed=seed
             )
@@ -114,3 +115,18 @@ class Chosen:
         view = shown.view(self.recipe, self.shape, self.device)
         stream = EvalStream(self.data, self.split, batch=EVAL_ROWS, view=view, rows=self.rows)
         return map(ready, stream)
+
+
+def _check_whole(labels: NDArray[np.int64], subset: int) -> None:
+    """Refuse so few rows, drawn in proportion, that some class may have none."""
+    sizes = np.bincount(labels)
+    sizes = sizes[sizes > 0]
+    # A class's first comes at the share 1/2n of the order (subsets.chosen): by then each other has so many.
+    least = int(np.floor(sizes / (2 * sizes.min()) + 0.5).sum())
+    if subset < least:
+        raise Refusal(
+            f"{subset} pictures of {len(sizes)} classes, each in proportion, leave some class out",
+            path="subset",
+            value=subset,
+            remedy=f"use {least} or more",
+        )

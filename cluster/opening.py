@@ -14,6 +14,7 @@ from datasets.shards import Dataset
 from trainers import build, checkpoint, demands, extractors, feed, resume, shown, summary, weights
 from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
+from trainers.language import demands as language
 from trainers.recipe import Recipe
 
 
@@ -60,10 +61,15 @@ def foreknown(
     recipe: Recipe, dataset: Dataset, plans: list[Plan], folder: str, parent: str | None
 ) -> dict[str, bytes]:
     """Files that tell of the model and the data; a `Refusal` where they do not fit each other."""
+    if not any(run and checkpoint.latest(run) for run in (folder, parent)):
+        demands.check_begun(recipe)
     shape = build.shape(recipe, dataset.manifest, begun=folder)
     for index in range(len(recipe.phases)):
         feed.mixing(recipe, index, shape)
         demands.check_data(recipe, index, dataset)
+        language.check_cache(recipe, index, dataset, plans[index])
+        if "tokens" in build.needs(recipe.phases[index].task.name):
+            language.check_tokens(recipe, dataset, preview(recipe, shape))
     build.evaluators(recipe, shape)  # some ask for features of another run
     described = describe(recipe, shape)
     shown.check(recipe, dataset.manifest, shape)

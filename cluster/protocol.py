@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import datetime
+import hashlib
 import io
 import json
 import math
@@ -64,7 +65,7 @@ def run(
     split: str = "val",
     shown: Shown = progress.silent,
 ) -> str:
-    """Put a checkpoint through a protocol; the folder of what was found, `evaluations/<name>-<split>` of the run's."""
+    """Put a checkpoint through a protocol; the folder of what was found, in `evaluations/` of the run's (`place`)."""
     started = time.perf_counter()
     saved = run.best if checkpoint == "best" else run.last
     context = {"saved": saved, "split": split, "shown": shown}
@@ -74,14 +75,31 @@ def run(
         "run": run.name,
         "split": split,
         "checkpoint": saved.url.rsplit("/", 1)[-1],
+        "which": checkpoint,
         "arguments": _all_of(name, arguments),
+        "said": said(name, arguments),
         "sentences": list(outcome.sentences),
         "seconds": round(time.perf_counter() - started, 3),
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    folder = store.join(run.url, "evaluations", f"{name}-{split}")
+    folder = store.join(run.url, "evaluations", place(name, split, arguments, checkpoint))
     _write(folder, name, told, outcome.findings)
     return folder
+
+
+def said(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that are not the defaults."""
+    usual = _all_of(name, {})
+    return {key: value for key, value in _all_of(name, arguments).items() if value != usual[key]}
+
+
+def place(name: str, split: str, arguments: Mapping[str, Any], checkpoint: str = "best") -> str:
+    """`<name>-<split>`; where more was said also of what it was said, and a hash of it: what it found has a folder of its own."""
+    other = {**said(name, arguments), **({} if checkpoint == "best" else {checkpoint: True})}
+    if not other:
+        return f"{name}-{split}"
+    whole = json.dumps(other, sort_keys=True).encode()
+    return "-".join([name, split, *sorted(other), hashlib.sha256(whole).hexdigest()[:6]])
 
 
 def read(folder: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cluster.run import Run
 from cluster.saved import Saved, opened
 from datasets import store
-from datasets.refusal import Refusal
+from datasets.refusal import Refusal, nearest
 from trainers import library, networks, weights
 from trainers.language import towers
 from trainers.model_part import ModelPart
@@ -41,6 +41,13 @@ class Reader:
             store.join(named, "recipe.yaml")
         ):
             return cls._library(known, pretrained)
+        if named.startswith(PREFIX):
+            raise Refusal(
+                f"open_clip has no architecture '{known}'",
+                path="RUN",
+                value=named,
+                remedy=nearest(known, library.names("open_clip")),
+            )
         if pretrained is not None:
             raise Refusal(
                 "a run has its weights",
@@ -79,13 +86,7 @@ class Reader:
         """A row for each picture: the likeliest text, its probability among these texts, and every text's."""
         import pandas as pd
 
-        if len(texts) < 2:
-            raise Refusal(
-                "probabilities are of one text among others, and there is no other",
-                path="--texts",
-                value=list(texts),
-                remedy="say two or more: --texts 'a photo of a cat' --texts 'a photo of a dog'",
-            )
+        check(texts)
         pair: Any = self.model
         with torch.no_grad():
             texts_TD = towers.read(pair, pair.tokens(list(texts)))
@@ -102,6 +103,30 @@ class Reader:
             }
             for image, row in zip(images, rows, strict=True)
         )
+
+
+def check(texts: Sequence[str]) -> None:
+    """Refuse texts that probabilities cannot be of: fewer than two, empty ones, and two that read the same."""
+    if len(texts) < 2:
+        raise Refusal(
+            "probabilities are of one text among others, and there is no other",
+            path="--texts",
+            value=list(texts),
+            remedy="say two or more: --texts 'a photo of a cat' --texts 'a photo of a dog'",
+        )
+    seen: set[str] = set()
+    for text in texts:
+        read = " ".join(text.lower().split())
+        if not read or read in seen:
+            raise Refusal(
+                f"'{text}' is said twice, and would share its probability with itself"
+                if read
+                else "a text is empty, and says nothing of a picture",
+                path="--texts",
+                value=text,
+                remedy="say it once" if read else "leave it out",
+            )
+        seen.add(read)
 
 
 def model_of(saved: Saved) -> nn.Module:

@@ -102,7 +102,7 @@ def train(
             f"global batch {recipe.data.batch}, {steps} steps -> {folder}",
         )
         _warn(folder, quiet)
-        for doubt in symptoms.unjudged(recipe, dataset):
+        for doubt in symptoms.foreseen(recipe, dataset):
             _say(quiet, f"warning: {doubt}")
         opening.open_folder(folder, recipe, digest, files, says, parent)
         _drive(recipe, folder, place, plans, steps, quiet, lock)

@@ -6,10 +6,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 Progress: TypeAlias = Callable[[int, int], None]  # how many are done, of how many
-Shown: TypeAlias = Callable[[str], AbstractContextManager[Progress]]
+
+
+class Shown(Protocol):
+    """Where progress is shown: what is done, and what is counted."""
+
+    def __call__(self, what: str, unit: str = ...) -> AbstractContextManager[Progress]: ...
 
 
 @contextmanager
@@ -36,7 +41,7 @@ def shown(what: str, unit: str = "pictures") -> Iterator[Progress]:
 
 
 @contextmanager
-def silent(what: str) -> Iterator[Progress]:
+def silent(what: str, unit: str = "") -> Iterator[Progress]:
     """For who looks elsewhere."""
     yield lambda done, total: None
 

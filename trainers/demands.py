@@ -17,6 +17,8 @@ def check_order(recipe: Recipe, index: int) -> None:
     pairs = rooms.door("tasks", task).constants.get("PAIRS")
     if pairs == "view":
         _check_views(recipe, index)
+    if pairs in ("view", "text"):
+        _check_batch(recipe, index)
     if pairs != "label":
         return
     path = f"phases.{index}.data.order"
@@ -51,7 +53,7 @@ def check_order(recipe: Recipe, index: int) -> None:
 
 
 def _check_views(recipe: Recipe, index: int) -> None:
-    """Refuse pictures that are shown once, and batches in which a picture has no other to be told from."""
+    """Refuse pictures that are shown once."""
     phase, data = recipe.phases[index], recipe.phase_data(index)
     if (data.train.views or 1) < 2:
         place = f"phases.{index}.data.train.views" if phase.data.train else "data.train.views"
@@ -61,6 +63,11 @@ def _check_views(recipe: Recipe, index: int) -> None:
             value=data.train.views,
             remedy=f"set {place}=2",
         )
+
+
+def _check_batch(recipe: Recipe, index: int) -> None:
+    """Refuse batches in which a picture has no other to be told from."""
+    phase, data = recipe.phases[index], recipe.phase_data(index)
     if data.batch < 2:
         place = f"phases.{index}.data.batch" if phase.data.batch else "data.batch"
         raise Refusal(
@@ -83,7 +90,7 @@ def check_data(recipe: Recipe, index: int, dataset: Dataset) -> None:
     """Refuse classes that are too small for the task of a phase, by name."""
     door = rooms.door("tasks", recipe.phases[index].task.name)
     pairs, by_frequency = door.constants.get("PAIRS") == "label", "counts" in door.positional
-    if door.constants.get("PAIRS") == "view":
+    if door.constants.get("PAIRS") in ("view", "text"):
         _check_tail(recipe, index, dataset)
     if not (pairs or by_frequency):
         return
@@ -119,6 +126,21 @@ def _check_tail(recipe: Recipe, index: int, dataset: Dataset) -> None:
             value="keep",
             remedy="use data.tail=drop, or another data.batch",
         )
+
+
+def check_begun(recipe: Recipe) -> None:
+    """Refuse a task that leaves the model as it is beside a model that has learnt nothing: its weights are random."""
+    learnt = bool(recipe.model.pretrained)
+    for index, phase in enumerate(recipe.phases):
+        learnt = learnt or phase.init is not None
+        keeps = bool(rooms.door("tasks", phase.task.name).constants.get("KEEPS_MODEL"))
+        if keeps and not learnt:
+            raise Refusal(
+                f"task '{phase.task.name}' leaves the model as it is, and its weights are random: nothing was learnt before",
+                path=f"phases.{index}.init",
+                remedy=f"set phases.{index}.init to a run (of recipes/clip_digits.yaml, say), or model.pretrained",
+            )
+        learnt = learnt or not keeps
 
 
 def check_judged(recipe: Recipe, dataset: Dataset) -> None:

@@ -77,7 +77,11 @@ class Evaluation:
                 self.alive()
         finally:
             stage.train_mode()
-        found = {key: list(evaluator.findings()) for key, evaluator in chosen.items()}
+        before = self.recipe.score_prefixes()
+        found = {
+            key: [_called(finding, before[key]) for finding in evaluator.findings()]
+            for key, evaluator in chosen.items()
+        }
         return found, _gathered(rows) if predictions else {}
 
     def _needs(self, key: str) -> set[str]:
@@ -108,6 +112,10 @@ class Evaluation:
                     yield {name: o[:0] for name, o in outputs.items()}, _without_rows(ready)
                     return
                 yield outputs, ready
+
+
+def _called(finding: Finding, before: str) -> Finding:
+    return replace(finding, name=f"{before}{finding.name}") if before else finding
 
 
 def outputs_of(predict: Predict, batch: Batch) -> dict[str, Tensor]:

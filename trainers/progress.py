@@ -88,4 +88,4 @@ class Bar:
 
 
 def _number(value: float) -> str:
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.3g}"
+    return f"{value:.4f}" if value == 0 or 5e-5 <= abs(value) < 1000 else f"{value:.3g}"

@@ -203,11 +203,21 @@ class Recipe(Frozen):
 
     def scores(self) -> set[str]:
         """What its evaluators give: `val/accuracy`, ..."""
-        known = set()
+        known, before = set(), self.score_prefixes()
         for key, evaluator in self.evals.items():
             constants = rooms.door("evals", evaluator.name, f"evals.{key}").constants
-            known |= {f"{evaluator.on}/{score}" for score in constants.get("SCORES", ())}
+            known |= {
+                f"{evaluator.on}/{before[key]}{score}" for score in constants.get("SCORES", ())
+            }
         return known
+
+    def score_prefixes(self) -> dict[str, str]:
+        """Key of `evals` -> what stands before its scores: of a second one of the same kind its key, `own_kid`, else nothing."""
+        kinds = [evaluator.name for evaluator in self.evals.values()]
+        return {
+            key: f"{key}_" if kind in kinds[:place] else ""
+            for place, (key, kind) in enumerate(zip(self.evals, kinds, strict=True))
+        }
 
     def _default_lanes(self) -> bool:
         return self.data.lanes == min(self.data.batch, 64)

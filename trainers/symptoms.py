@@ -15,6 +15,7 @@ from torch import nn
 
 from datasets import subsets
 from datasets.shards import Dataset
+from trainers import rooms
 from trainers.recipe import Recipe
 
 FEWEST = 20  # rows of a phase below which nothing is concluded
@@ -26,6 +27,7 @@ NARROW = 1.5  # an effective rank
 DEAD = 0.5  # of the units
 SIGMAS, BEYOND = 3.0, 0.02  # of validation above training
 WON, VANISHED = 0.98, 0.1  # of what the critic is shown; of the generator's first gradient
+SLACK = 0.05  # of what a generator spans
 ONE_POINT = -0.1  # a uniformity; of evenly spread features it is near -4
 _KEPT = ("phase", "epoch", "loss", "chance", "floor", "accuracy", "active_triplets", "uniformity")
 _CRITIC = ("critic_accuracy", "critic_gap")
@@ -63,12 +65,18 @@ def found(
         *_better_on_val(recipe, model, dataset, rows),
         *_above_ceiling(recipe, scores),
         *_features(scores),
-        *unjudged(recipe, dataset),
+        *_no_fit(scores),
+        *foreseen(recipe, dataset),
     ]
 
 
+def foreseen(recipe: Recipe, dataset: Dataset) -> list[str]:
+    """What is known before the first step."""
+    return [*unjudged(recipe, dataset), *_out_of_reach(recipe, dataset)]
+
+
 def unjudged(recipe: Recipe, dataset: Dataset) -> list[str]:
-    """Classes that are learnt and have no validation sample; known before the first step."""
+    """Classes that are learnt and have no validation sample."""
     missing = subsets.unjudged(dataset) if recipe.evals else []
     if not missing:
         return []
@@ -76,6 +84,26 @@ def unjudged(recipe: Recipe, dataset: Dataset) -> list[str]:
     return [
         f"No validation sample of {', '.join(missing[:3])}{more}: "
         "no score here says how well they are told, and means over classes count them as 0."
+    ]
+
+
+def _out_of_reach(recipe: Recipe, dataset: Dataset) -> list[str]:
+    """Pixels that a generator with bounds cannot make, as the data's mean and deviation leave them."""
+    door = rooms.doors("models").get(recipe.model.name)
+    spans = door.constants.get("SPANS") if door else None
+    if not spans or dataset.manifest.kind != "image":
+        return []
+    mean, std = recipe.data.mean or dataset.manifest.mean, recipe.data.std or dataset.manifest.std
+    channels = list(zip(mean, std, strict=False))
+    low, high = (
+        min(-m / (s or 1) for m, s in channels),
+        max((1 - m) / (s or 1) for m, s in channels),
+    )
+    if low >= spans[0] - SLACK and high <= spans[1] + SLACK:
+        return []
+    return [
+        f"The generator's pixels span {spans[0]:g} to {spans[1]:g}, the data's {low:.2g} to {high:.2g}: it cannot make "
+        "them all, and the critic knows them by that. Set data.mean=[0.5] and data.std=[0.5]."
     ]
 
 
@@ -231,6 +259,20 @@ def _above_ceiling(recipe: Recipe, scores: Mapping[str, float]) -> Iterator[str]
                 f"{score} is {value:.4f}, beyond the ceiling that the recipe declares ({ceiling:g}): "
                 "look for a leak before believing it."
             )
+
+
+def _no_fit(scores: Mapping[str, float]) -> Iterator[str]:
+    """A regression from which nothing was learnt."""
+    for split in ("test", "val"):
+        explained, error = scores.get(f"{split}/r2"), scores.get(f"{split}/rmse")
+        if explained is None or error is None:
+            continue
+        if not explained > 0:
+            yield (
+                f"The fit is no better than predicting the mean: on the {split} split its RMSE is {error:.4g}, "
+                f"R² {explained:.3g}. Look at the learning rate."
+            )
+        return
 
 
 def _features(scores: Mapping[str, float]) -> Iterator[str]:

@@ -151,6 +151,11 @@ def tell(as_json: bool, tree: Any, text: str) -> None:
     print(json.dumps(tree, indent=1, default=str) if as_json else text)
 
 
+def decimals(value: float) -> str:
+    """Four decimals; of what these would call nothing, its first digits."""
+    return f"{value:.4f}" if not value or abs(value) >= 5e-5 else f"{value:.2g}"
+
+
 def draw(*drawn: Any) -> None:
     from rich.console import Console
 

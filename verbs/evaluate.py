@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from datasets.refusal import Refusal
-from verbs.door import Debug, Json, Overrides, RunPath, one_of, run_at, scored, tell, verb
+from verbs.door import Debug, Json, Overrides, RunPath, decimals, one_of, run_at, scored, tell, verb
 
 
 @verb("python launch.py evaluate runs/digits-71f2417a --on test")
@@ -61,6 +61,6 @@ def _protocol(
 
 
 def _lines(scores: dict[str, float]) -> str:
-    shown = {name: "-" if value is None else f"{value:.4f}" for name, value in scores.items()}
+    shown = {name: "-" if value is None else decimals(value) for name, value in scores.items()}
     wide = max([28, *map(len, shown)])
     return "\n".join(f"{name:{wide}} {value}" for name, value in shown.items())

@@ -36,8 +36,9 @@ def predict(
     """Classify pictures with a run's checkpoint; with --texts, say which text fits each best, of a CLIP."""
     one_of("--checkpoint", checkpoint, ("best", "last"))
     if texts is not None or pretrained is not None:
-        from cluster.texts import Reader
+        from cluster.texts import Reader, check
 
+        check(texts or [])
         reader = Reader.of(run, pretrained=pretrained, checkpoint=checkpoint)
         found = reader.predict(images, texts or []).to_dict("records")
         tell(as_json, {"predictions": found}, "\n".join(map(_by_text, found)))

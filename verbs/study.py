@@ -113,7 +113,8 @@ def _run(
     from search.studies.folder import STUDY, Folder
     from search.studies.study import Study
 
-    if not path.endswith((".yaml", ".yml")):
+    by_folder = not path.endswith((".yaml", ".yml"))
+    if by_folder:
         at = Folder.open(path)
         path, out = f"{at.url}/{STUDY}", out or at.url.rpartition("/")[0]
     loaded = Study.load(path, overrides)
@@ -124,6 +125,7 @@ def _run(
         only=only,
         more_seeds=more_seeds,
         rerun_stale=rerun_stale,
+        by_folder=by_folder,
     )
     found = table.read(folder)
     report = page.refreshed(found)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from verbs.door import Debug, Json, Out, Overrides, recipe_or_run, scored, tell, verb
+from verbs.door import Debug, Json, Out, Overrides, decimals, recipe_or_run, scored, tell, verb
 
 if TYPE_CHECKING:
     from cluster.run import Run
@@ -53,5 +53,5 @@ def train(
 def _best_line(summary: dict[str, Any]) -> str:
     scores = {k: v for k, v in summary.get("scores", {}).items() if k.startswith("test/")}
     wanted = [key for n, key in enumerate(scores) if n == 0 or key.endswith(("/loss", "f1"))]
-    shown = ", ".join(f"{name} {scores[name]:.4f}" for name in wanted)
+    shown = ", ".join(f"{name} {decimals(scores[name])}" for name in wanted)
     return f"{shown}\n" if shown else ""

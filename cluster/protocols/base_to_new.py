@@ -25,7 +25,8 @@ def build(
 ) -> Outcome:
     """The run has learnt from `data.subset.classes`; `names` are what the other classes are called, in the set's order.
 
-    Raises Refusal for a run that has learnt from all classes, or a context for each class.
+    Raises Refusal for a run that has learnt from all classes, or a context for each class, and where the run calls its
+    classes by other names than the set and nothing says how the others are called.
     """
     task, said = learnt_context(saved), texts.templates(templates)
     if task.context.vectors.ndim == 3:
@@ -37,6 +38,16 @@ def build(
         )
     base = Chosen.of(saved, split)
     new = base.other_classes(saved)
+    if not names and list(task.names) != list(base.shape.classes):
+        others = new.shape.classes
+        more = ", ..." if len(others) > 8 else ""
+        raise Refusal(
+            f"the run calls its classes by names of its own ('{base.shape.classes[0]}' is '{task.names[0]}'), "
+            "and the new ones have none",
+            path="names",
+            value="[]",
+            remedy=f"say names=[...], what {', '.join(others[:8])}{more} are called, in this order",
+        )
     columns: dict[str, list[object]] = {"classes": [], "prompts": [], "rows": [], "accuracy": []}
     found: dict[tuple[str, str], float] = {}
     for kind, shot, called in (

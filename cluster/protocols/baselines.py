@@ -64,12 +64,12 @@ def build(
     learnt, judged = _rows(dataset, "train", saved), _rows(dataset, split, saved)
     if split == "test":
         summary.count_opening(saved.run.url, split)
-    with shown(f"baselines of {saved.run.name}") as progress:
+    with shown(f"baselines of {saved.run.name}", "fits") as progress:
         _, predictions = saved.evaluate(split)
         told = {"model": predictions["prediction"].double().numpy().reshape(len(judged.y))}
-        progress(1, 2)
+        progress(1, len(NAMES))
         told |= fitted(learnt, judged.x, knots=knots, degree=degree, strengths=strengths)
-        progress(2, 2)
+        progress(len(told), len(NAMES))
     inside = {name: _rmse(said, judged, ~judged.beyond) for name, said in told.items()}
     outside = {name: _rmse(said, judged, judged.beyond) for name, said in told.items()}
     findings: list[Finding] = [Scalar(f"{name}_rmse", value) for name, value in inside.items()]
@@ -154,8 +154,9 @@ def _draw(judged: Rows, told: dict[str, Numbers]) -> Drawing:
             rest.plot(x, said[order] - y, "o", markersize=2.5, color=_COLOURS[name])
     rest.axhline(0, color="#64748b", linewidth=0.8)
     mark_beyond((fit, rest), x, judged.beyond[order])
-    near = [(told[name][order] - y)[~judged.beyond[order]] for name in ("model", "spline")]
-    show_within(rest, np.concatenate(near))
+    every = np.concatenate([told[name][order] - y for name in ("model", "spline")])
+    inside = np.tile(~judged.beyond[order], 2)
+    show_within(rest, every[inside], np.tile(x, 2), every)
     fit.set(ylabel="y")
     rest.set(xlabel="x", ylabel="fit - y")
     for axes in (fit, rest):

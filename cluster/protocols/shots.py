@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -110,8 +111,9 @@ def _tables(curves: dict[str, Curve]) -> Iterator[Table]:
             {
                 "shots": list(curves["run"].shots),
                 "gain": [gain.value for gain in gains],
-                "low": [gain.low for gain in gains],
-                "high": [gain.high for gain in gains],
+                # Of one draw they are endless: no number, as its deviation is none.
+                "low": [gain.low if math.isfinite(gain.low) else math.nan for gain in gains],
+                "high": [gain.high if math.isfinite(gain.high) else math.nan for gain in gains],
             },
         )
 
@@ -120,25 +122,25 @@ def _sentences(
     judges: dict[str, Backbone], curves: dict[str, Curve], shots: Sequence[int]
 ) -> Iterator[str]:
     curve, rows = curves["run"], len(judges["run"].known(judges["run"].split))
+    draws = curve.accuracy.shape[1]
     told = ", ".join(
-        f"{100 * mean:.1f} % ± {100 * sd:.1f} with {count}"
+        f"{100 * mean:.1f} %{f' ± {100 * sd:.1f}' if draws > 1 else ''} with {count}"
         for count, mean, sd in zip(shots, curve.means, curve.sds, strict=True)
     )
-    draws = curve.accuracy.shape[1]
+    over = f"mean ± sd over {draws} draws" if draws > 1 else "one draw"
     yield (
         f"Linear classifiers on the frozen features of {judges['run'].name} have {told} labels a class right "
-        f"(mean ± sd over {draws} draw{'s' * (draws > 1)} of the labels, {rows:,} pictures)."
+        f"({over} of the labels, {rows:,} pictures)."
     )
     if "reference" in curves:
         gains = few.gains(curve, curves["reference"])
+        ends = [f" ({100 * g.low:+.1f} to {100 * g.high:+.1f})" if draws > 1 else "" for g in gains]
         told = ", ".join(
-            f"{100 * gain.value:+.1f} ({100 * gain.low:+.1f} to {100 * gain.high:+.1f}) with {count}"
-            for count, gain in zip(shots, gains, strict=True)
+            f"{100 * gain.value:+.1f}{interval} with {count}"
+            for count, gain, interval in zip(shots, gains, ends, strict=True)
         )
-        yield (
-            f"Beside {judges['reference'].name}, with the same labels, that is {told}: points, and their 95 % intervals "
-            "over draws."
-        )
+        of = "points, and their 95 % intervals over draws" if draws > 1 else "points, of one draw"
+        yield f"Beside {judges['reference'].name}, with the same labels, that is {told}: {of}."
 
 
 def _about(judge: Backbone, strength: float | None) -> Iterator[str]:

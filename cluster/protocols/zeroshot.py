@@ -19,7 +19,7 @@ def build(
     split: str,
     shown: Shown,
     *,
-    templates: list[str] = [],
+    templates: list[str] | None = None,
     names: list[str] = [],
     data: str | None = None,
     subset: PositiveInt | None = None,
@@ -28,10 +28,14 @@ def build(
     """`templates` and `names` are the run's own where nothing is said; `data` is another source, such as mnist_subset.
 
     `subset` is how many pictures are looked at, every class in proportion, drawn by `seed`: never the first ones.
+
+    Raises Refusal for so few that a class is left out, and for no template.
     """
     own = saved.run.recipe.phases[-1].task.arguments
     said = texts.templates(
-        templates or own.get("prompts") or own.get("templates") or ["a photo of a {}."]
+        templates
+        if templates is not None
+        else own.get("prompts") or own.get("templates") or ["a photo of a {}."]
     )
     shot = Chosen.of(saved, split, data=data, subset=subset, seed=seed)
     classes = shot.shape.classes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,25 @@ def ends() -> tuple[int, int]:
     from open_clip import tokenizer
 
     return tokenizer._tokenizer.sot_token_id, tokenizer._tokenizer.eot_token_id
+
+
+def readable(token: str, byte_of: Mapping[str, int]) -> str:
+    """A token of the vocabulary as people read it: bytes that are no letters by their numbers, `<e3 85>` or `<U+3164>`."""
+    known = token.removesuffix("</w>")
+    if not all(sign in byte_of for sign in known):
+        return token  # start and end of a text
+    data = bytes(byte_of[sign] for sign in known)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return f"<{data.hex(' ')}>"
+    return "".join(sign if _is_seen(sign) else f"<U+{ord(sign):04X}>" for sign in text)
+
+
+def _is_seen(sign: str) -> bool:
+    """Whether there is something to see; fillers are letters, and blank."""
+    name = unicodedata.name(sign, "")
+    return sign.isprintable() and not sign.isspace() and "FILLER" not in name and bool(name)
 
 
 def table(texts: Sequence[str], context_length: int, *, remedy: str) -> NDArray[np.int64]:

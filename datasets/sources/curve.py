@@ -9,21 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from datasets import order
-from datasets.formats import expressions
+from datasets.formats import expressions, poles
 from datasets.packed.columns import Array
 from datasets.refusal import Refusal
 from datasets.source import Source
 
+Numbers = expressions.Numbers
 
-def r2(x: NDArray[np.float64]) -> NDArray[np.float64]:
+
+def r2(x: Numbers) -> Numbers:
     return np.asarray(x**2 + 2 * np.cos(x) + 2 * np.exp(-x))
 
 
-def sine(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def sine(x: Numbers) -> Numbers:
     return np.sin(x)
 
 
-def step(x: NDArray[np.float64]) -> NDArray[np.float64]:
+def step(x: Numbers) -> Numbers:
     return np.where(x < 0, -1.0, 1.0)
 
 
@@ -50,7 +52,7 @@ def build(
     `x**2 + 2*cos(x) + 2/exp(x)`. With `test_low` or `test_high` there are `num_test` points more, from test_low to
     test_high, which are the test split, with `test_noise` (default `noise`); and a column `beyond` that is 1 where
     nothing is learnt from.
-    Raises Refusal where an argument is out of its range, or the function has no number.
+    Raises Refusal where an argument is out of its range, or the function has no number or a pole (formats/poles.py).
     """
     for name, value in (("num_rows", num_rows), ("num_test", num_test)):
         if not 1 <= value <= MOST_ROWS:
@@ -64,17 +66,19 @@ def build(
     ids = np.arange(num_rows, dtype=np.int64)
     x = _drawn(seed, "x", ids, low, high)
     splits = None
+    _check_values(of, low, high, function)
     if test_low is not None or test_high is not None:
         first, last = (
             low if test_low is None else test_low,
             high if test_high is None else test_high,
         )
         _check_range("test_low", first, "test_high", last)
+        _check_values(of, first, last, function)
         judged = np.arange(num_rows, num_rows + num_test, dtype=np.int64)
         x = np.concatenate([x, _drawn(seed, "x", judged, first, last)])
         splits = {"train": ids, "test": judged}
         ids = np.concatenate([ids, judged])
-    exact = _finite(of(x), x, function)
+    exact = of(x)
     deviation_N = np.where(ids < num_rows, noise, judged_noise)
     y = exact + deviation_N * order.normal(order.key(seed, "noise"), ids, 1)[:, 0]
     columns: dict[str, Array] = {"id": ids, "x": x.astype(np.float32), "y": y.astype(np.float32)}
@@ -83,13 +87,11 @@ def build(
     return Source(name="curve", kind="table", columns=columns, splits=splits)
 
 
-def _drawn(
-    seed: int, what: str, ids: NDArray[np.int64], low: float, high: float
-) -> NDArray[np.float64]:
+def _drawn(seed: int, what: str, ids: NDArray[np.int64], low: float, high: float) -> Numbers:
     return low + (high - low) * order.uniform(order.key(seed, what), ids, 0)
 
 
-def _function(said: str) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+def _function(said: str) -> Callable[[Numbers], Numbers]:
     if said in FUNCTIONS:
         return FUNCTIONS[said]
     try:
@@ -101,19 +103,15 @@ def _function(said: str) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]
         raise
 
 
-def _finite(y: NDArray[np.float64], x: NDArray[np.float64], said: str) -> NDArray[np.float64]:
-    """The values, if float32 can hold them all."""
-    with np.errstate(over="ignore"):
-        bad = ~np.isfinite(y.astype(np.float32))
-    if bad.any():
-        at = float(x[bad.argmax()])
+def _check_values(of: Callable[[Numbers], Numbers], low: float, high: float, said: str) -> None:
+    at = poles.found(of, low, high)
+    if at is not None:
         raise Refusal(
-            f"{said} has no number at x = {at:.4g}",
+            f"{said} has no number at x = {at:.4g}, which lies in {low:g} .. {high:g}",
             path="data.source.function",
             value=said,
             remedy="move low and high to where it has one everywhere",
         )
-    return y
 
 
 def _check_range(below: str, low: float, above: str, high: float) -> None:

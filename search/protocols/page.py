@@ -1,10 +1,11 @@
-"""report.html of a protocol: one page from `evaluations/<protocol>-<split>` alone, readable without a network."""
+"""report.html of a protocol: one page from its folder in a run's `evaluations/` alone, readable without a network."""
 
 from __future__ import annotations
 
 import importlib.util
 import io
 import json
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from datasets import figures, store
 from datasets.page import Tile, render
 from search import numbers, sheets
 from search.report import Picture, coloured, embedded
+from trainers.grammar import pairs
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +97,7 @@ def html(found: Found, drawn: list[Shown]) -> str:
             ("Seconds", numbers.seconds(float(told.get("seconds", 0.0)))),
         ],
         "arguments": _arguments(told),
-        "command": _command(told),
+        "command": _command(found),
     }
     return render(Path(__file__).parent.parent / "protocol.html.j2", said, filters)
 
@@ -175,7 +177,20 @@ def _arguments(told: dict[str, Any]) -> str:
     return "\n".join(f"{name}: {json.dumps(v)}" for name, v in told.get("arguments", {}).items())
 
 
-def _command(told: dict[str, Any]) -> str:
-    return (
-        f"python launch.py evaluate RUN --protocol {told.get('protocol')} --on {told.get('split')}"
-    )
+def _command(found: Found) -> str:
+    """What finds it again, of the run that the folder is in."""
+    told = found.told
+    run = found.url.rstrip("/").rsplit("/evaluations/", 1)[0]
+    words = ["evaluate", run, "--protocol", str(told.get("protocol")), "--on", str(told["split"])]
+    if told.get("which", "best") != "best":
+        words += ["--checkpoint", str(told["which"])]
+    words += [_word(name, value) for name, value in told.get("said", {}).items()]
+    return " ".join(["python launch.py", *map(shlex.quote, words)])
+
+
+def _word(name: str, value: Any) -> str:
+    """`name=value` as the command line reads it."""
+    plain = f"{name}={value}"
+    if isinstance(value, str) and dict(pairs([plain])) == {name: value}:
+        return plain
+    return f"{name}={json.dumps(value)}"

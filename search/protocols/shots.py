@@ -32,7 +32,10 @@ def tiles(found: Found) -> list[Tile]:
             listed.append(tile)
         if "gains" in found.tables:
             gain = found.tables["gains"].set_index("shots").loc[count]
-            ends = f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}"
+            several = row["draws"] > 1
+            ends = (
+                f"{100 * gain['low']:+.1f} to {100 * gain['high']:+.1f}" if several else "one draw"
+            )
             listed.append(
                 Tile("Beside the reference", f"{100 * gain['gain']:+.1f}", f"points, {ends}")
             )

@@ -21,7 +21,7 @@ from datasets import progress, store
 from datasets.refusal import Refusal, nearest
 from datasets.shards import Dataset
 from search.studies import arms as arms_of
-from search.studies import guards, leaks
+from search.studies import guards, leaks, same
 from search.studies.arms import Arm, Cell
 from search.studies.folder import STUDY, Entry, Folder
 from search.studies.study import Study
@@ -65,9 +65,15 @@ def run(
     only: Sequence[str] = (),
     more_seeds: int = 0,
     rerun_stale: bool = False,
+    by_folder: bool = False,
 ) -> Folder:
-    """Run what is missing of a study; the same call goes on after any end. `only` are arms, by name."""
+    """Run what is missing of a study; the same call goes on after any end. `only` are arms, by name.
+
+    `by_folder`: it was read from its folder, so it is the same one whatever was changed.
+    """
     folder = Folder.of(study, out)
+    if not by_folder:
+        same.check(folder, study)
     study, extra = _with_more(study, folder, more_seeds)
     made = plan(study, quiet=quiet, known=folder.state.get("lookalikes"))
     known = [arm.label for arm in made.arms]
@@ -82,8 +88,11 @@ def run(
     guards.distinct([(cell.arm, cell.recipe, digests[cell.arm]) for cell in cells])
     _same_data(folder, digests, rerun_stale)
     with Lock(folder.url):
+        others = same.other_arms(folder.state.get("arms", ()), known)
         _written(folder, made, extra)
         driver = _Driver(made, folder, runs, cells, digests, quiet)
+        if others:
+            driver.teller.line(others)
         driver.run(only, rerun_stale)
     return folder
 
@@ -163,12 +172,13 @@ class _Driver:
         with stopping_on_signals(self.signals), self.teller:
             for cell in self.cells:
                 self._note(cell)
-            queue = [*self._missing_first(wished), *self._missing(wished, rerun_stale)]
+            first = [*self._missing_first(wished)]
+            queue = [*first, *self._missing(wished, rerun_stale)]
             self._keep()
             if queue:
-                self.teller.line(
-                    f"{len(queue)} runs to do of {len(self.cells)} -> {self.folder.url}"
-                )
+                before = f", and {len(first)} before them" if first else ""
+                todo = f"{len(queue) - len(first)} runs to do of {len(self.cells)}{before}"
+                self.teller.line(f"{todo} -> {self.folder.url}")
                 pool = Pool(scale, self.made.study.parallel or alone(scale))
                 if not pool.here:
                     admit(self.runs)

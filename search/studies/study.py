@@ -175,6 +175,10 @@ class Study(Frozen):
             at = sized if head == "set" or sized.get(head) is not None else tree
             if head in ("set", "factors") and rest:  # whose keys have dots
                 at[head] = {**(at.get(head) or {}), rest: value}
+            elif head == "before" and _is_set(at, rest):
+                name, _, key = rest.partition(".set.")
+                run = at["before"][name]
+                run["set"] = {**(run.get("set") or {}), key: value}
             else:
                 change(at, where, value, lambda keys: ())
         return cls.check(tree)
@@ -215,6 +219,12 @@ class Study(Frozen):
     @property
     def upwards(self) -> bool:
         return self.mode == "max" if self.mode else not numbers.lower_is_better(self.metric)
+
+
+def _is_set(tree: Mapping[str, Any], rest: str) -> bool:
+    """Whether `NAME.set.PATH` is of a run before, whose name is known."""
+    name, word, _ = rest.partition(".set.")
+    return bool(word) and isinstance((tree.get("before") or {}).get(name), dict)
 
 
 def _chosen(said: str | None, scales: Mapping[str, Any]) -> str | None:

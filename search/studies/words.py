@@ -18,7 +18,7 @@ def sentences(table: Table) -> list[str]:
     ties = table.ties
     rest = [row.arm for row in table.rows if row.mean and row.arm not in (best.arm, *ties)]
     if ties and not any(each.gap.test for each in table.compared):
-        said.append("Nothing is tested: there is one run of each.")
+        said.append(f"Nothing is tested: {_untested(table)}.")
     elif ties:
         everybody = len(ties) == len(table.rows) - 1 and len(ties) > 1
         which = "all others" if everybody else _listed(ties)
@@ -31,6 +31,21 @@ def sentences(table: Table) -> list[str]:
     if sensed := _power(table):
         said.append(sensed)
     return said
+
+
+def _untested(table: Table) -> str:
+    """Why: a test needs two seeds whose runs count, of both arms."""
+    counted = [row for row in table.rows if row.mean]
+    single = [row.arm for row in counted if row.mean and row.mean.n == 1]
+    if len(single) == len(counted):
+        return "of each arm one run counts" if _lost(table) else "there is one run of each"
+    if single:
+        return f"of {_listed(single)} one run counts"
+    return "no two arms that are compared have two seeds in common"
+
+
+def _lost(table: Table) -> bool:
+    return any(not each.counts for row in table.rows for each in row.results)
 
 
 def mean(table: Table, row: Row) -> str:

@@ -46,6 +46,11 @@ def test_the_models_score_is_what_evaluate_says(fitted: Run, put: page.Found) ->
         assert put.scores[f"model_{name}"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_progress_counts_fits(fitted: Run) -> None:
+    said = cli("evaluate", fitted.url, "--protocol", "baselines")
+    assert "4 of 4 fits" in said.err and "pictures" not in said.err
+
+
 def test_a_spline_fits_what_a_line_does_not(put: page.Found) -> None:
     table = put.tables["baselines"].set_index("fit")["rmse"]
     assert table["spline"] < 0.05 < 1 < min(table["ridge"], table["mean"])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +66,41 @@ def test_on_val_something_else_chooses(views: Run) -> None:
     assert not {*learn.ids.tolist()} & {*by.ids.tolist()}
     assert "fifth of train" in said
     assert "fifth of train" in put(views, "linear").told["sentences"][0]
+
+
+def test_one_draw_has_no_spread(views: Run) -> None:
+    words = ["--protocol", "shots", "draws=1", "shots=[1]", "reference=random", "strength=0.00001"]
+    said = cli("evaluate", views.url, *words, "--on", "test")
+    assert said.code == 0 and "one draw of the labels" in said.out
+    page_ = Path(said.out.splitlines()[-1]).read_text()
+    for text in (said.out, re.sub(r"(?s)<style.*?</style>|<script.*?</script>", "", page_)):
+        assert not re.search(r"\bnan\b|[+-]inf\b", text)
+
+
+def test_small_scores_are_not_printed_as_nothing(views: Run) -> None:
+    said = cli("evaluate", views.url, "--protocol", "linear", "strength=0.00001")
+    assert re.search(r"linear/strength +1e-05$", said.out, re.MULTILINE)
+
+
+def test_other_arguments_have_a_folder_of_their_own_and_their_command(views: Run) -> None:
+    """What stands under "Again" on the page finds the same folder."""
+    many: list[dict[str, Any]] = [
+        {}, {"k": 3}, {"k": 3, "data": "digits"}, {"k": 4},
+    ]  # fmt: skip
+    folders = [protocol.run(views, "knn", each, split="test") for each in many]
+    last = protocol.run(views, "knn", {}, split="test", checkpoint="last")
+    assert len({*folders, last}) == 5 and folders[0] == f"{views.url}/evaluations/knn-test"
+    assert Path(folders[2]).name.startswith("knn-test-data-k-")
+    usual = protocol._all_of("knn", {})
+    assert protocol.run(views, "knn", usual, split="test") == folders[0]
+    for folder in (*folders, last):
+        line = page._command(page.read(folder))
+        shown = re.sub("<[^>]+>", "", Path(page.write(folder)).read_text())
+        assert line in html.unescape(shown)
+        words = shlex.split(line)
+        assert words[:2] == ["python", "launch.py"]
+        said = cli(*words[2:], "--json")
+        assert said.code == 0 and json.loads(said.out)["report"] == f"{folder}/report.html"
 
 
 @pytest.mark.parametrize("build", [linear.build, knn.build])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cluster import protocol
+from cluster import chosen, protocol
 from cluster.evaluate import evaluate
 from cluster.run import Run
+from datasets import subsets
 from datasets.refusal import Refusal
 from search.protocols import page
 from tests.commands import cli
@@ -83,6 +85,36 @@ def test_a_subset_has_every_class_in_proportion(clip: Run) -> None:
     assert any("drawn with every class in proportion" in said for said in found.told["sentences"])
 
 
+def test_a_subset_without_some_class_is_refused(clip: Run) -> None:
+    with pytest.raises(Refusal, match="5 pictures of 10 classes") as caught:
+        protocol.run(clip, "zeroshot", {"subset": 5})
+    assert (caught.value.path, caught.value.value) == ("subset", 5)
+    least = page.read(protocol.run(clip, "zeroshot", {"subset": 10}))
+    assert len(least.tables["classes"]) == 10
+    with pytest.raises(Refusal, match="no template") as caught:
+        protocol.run(clip, "zeroshot", {"templates": []})
+    assert caught.value.path == "templates"
+
+
+@pytest.mark.parametrize("sizes", [(9, 9, 9), (3, 30, 300), (1, 2, 50), (7, 20, 33)])
+def test_the_fewest_that_are_said_have_every_class(sizes: tuple[int, ...]) -> None:
+    labels = np.repeat(np.arange(len(sizes)) * 2, sizes)  # and classes of which there are none
+    with pytest.raises(Refusal) as caught:
+        chosen._check_whole(labels, 1)
+    least = int(caught.value.remedy.split()[1])
+    chosen._check_whole(labels, least)
+    for seed in range(5):
+        ids = np.arange(len(labels))
+        rows = subsets.chosen(labels, ids, fraction=least / len(labels), seed=seed)
+        assert {*labels[rows]} == {*labels}
+
+
+def test_equal_templates_are_not_ranked(clip: Run) -> None:
+    found = page.read(protocol.run(clip, "zeroshot", {"templates": ["a {}", "a {}"]}))
+    (said,) = [each for each in found.told["sentences"] if each.startswith("Alone, ")]
+    assert said.startswith("Alone, each of the templates gives ") and " to " not in said
+
+
 def test_other_data_have_classes_of_their_own(clip: Run) -> None:
     told = {"data": "digits", "names": NAMES.strip("[]").split(", ")}
     found = page.read(protocol.run(clip, "zeroshot", told))
@@ -124,6 +156,8 @@ def test_a_run_of_texts_predicts_its_classes(clip: Run, picture: str) -> None:
     [
         (["--texts", "one text"], "--texts"),
         (["--texts", "a", "--texts", "b", "--pretrained", "openai"], "--pretrained"),
+        (["--texts", "a cat", "--texts", "A  cat"], "--texts"),
+        (["--texts", "a cat", "--texts", " "], "--texts"),
     ],
 )
 def test_texts_that_say_nothing(clip: Run, picture: str, words: list[str], path: str) -> None:
@@ -143,6 +177,13 @@ def test_a_model_of_open_clips_says_which_weights(picture: str) -> None:
         "predict", "open_clip:ViT-B-32", picture, *texts, "--pretrained", "openai", "--json"
     )
     assert "ViT-B-32-quickgelu" in json.loads(quick.out)["remedy"]
+
+
+def test_an_unknown_architecture_is_said_with_a_near_one(picture: str) -> None:
+    said = cli("predict", "open_clip:ViT-B-99", picture, "--texts", "a", "--texts", "b", "--json")
+    refusal = json.loads(said.out)
+    assert said.code == 2 and refusal["value"] == "open_clip:ViT-B-99"
+    assert "no architecture 'ViT-B-99'" in refusal["error"] and "ViT-B-" in refusal["remedy"]
 
 
 def test_a_run_without_texts_reads_none(picture: str, tmp_path: Path) -> None:
@@ -199,6 +240,12 @@ def test_base_to_new(coop: Run, clip: Run) -> None:
     )
     with pytest.raises(Refusal, match="learns no context"):
         protocol.run(clip, "base_to_new", {})
+
+
+def test_the_new_classes_have_names_where_the_others_have(coop: Run) -> None:
+    with pytest.raises(Refusal, match="'5' is 'five'") as caught:
+        protocol.run(coop, "base_to_new", {})
+    assert caught.value.path == "names" and "0, 1, 2, 3, 4" in caught.value.remedy
 
 
 def test_the_image_tower_goes_on_as_a_classifier(clip: Run, tmp_path: Path) -> None:

@@ -300,3 +300,21 @@ def test_what_lies_beyond_is_scored_apart() -> None:
     within = {n: c[:15] for n, c in columns.items()}
     alone = fed(made("regression"), {"prediction": prediction[:15, None]}, within, [15])
     assert tuple(scalars(alone)) == ("rmse", "mae", "r2")
+
+
+def test_the_shade_begins_between_rows_and_what_is_cut_off_is_marked() -> None:
+    x = torch.linspace(-3, 5, 161)  # .05 apart
+    beyond = ((x < -2) | (x >= 4)).float()
+    error = torch.where(beyond > 0, torch.where(x < 0, -30.0, 40.0), 0.1 * torch.sin(9 * x))
+    columns = {"x": x, "y": x**2, "beyond": beyond}
+    found = fed(made("regression"), {"prediction": (x**2 + error)[:, None]}, columns, [161])
+    (figure,) = [f for f in found if isinstance(f, Figure)]
+    _, rest = figure.draw().get_axes()
+    ends = sorted(patch.get_extents().transformed(rest.transData.inverted()).x1 for patch in rest.patches)  # fmt: skip
+    assert ends[0] == pytest.approx(-2.0, abs=0.03)
+    said = [each.get_text() for each in rest.texts]
+    assert said == ["21 beyond the axis, to 40", "20 beyond the axis, to -30"]
+    cut = [line for line in rest.get_lines() if line.get_marker() in "^v"]
+    low, high = rest.get_ylim()
+    assert [len(line.get_xdata()) for line in cut] == [21, 20]
+    assert all(low <= y <= high for line in cut for y in line.get_ydata())

@@ -155,3 +155,23 @@ def test_a_run_without_pictures_and_a_gan_give_no_features(tmp_path: Path) -> No
             extractor(done.url, CPU)
         assert (caught.value.path, caught.value.value) == ("features", done.url)
         assert "classifies pictures" in caught.value.remedy
+
+
+def test_two_in_one_recipe_are_told_apart(tmp_path: Path) -> None:
+    """In features of two networks; the first one's scores are called as ever."""
+    two = {
+        "fid_kid": {"name": "fid_kid"},
+        "own": {"name": "fid_kid", "subset": 20, "subsets": 3},
+        "samples": {"name": "samples"},
+    }
+    short = {"phases.0.epochs": None, "phases.0.steps": 2, "evals": two, "scale.device": "cpu"}
+    recipe = Recipe.load("recipes/dcgan_digits.yaml").override(
+        {**short, "keep.metric": "val/own_kid", "keep.mode": "min", "log.tensorboard": False}
+    )
+    done = run(recipe, out=str(tmp_path / "two"))
+    alone = {"evals": {"fid_kid": {"name": "fid_kid"}}, "keep.metric": "val/kid"}
+    single = run(recipe.override(alone), out=str(tmp_path / "one"))
+    assert {"test/kid", "test/fid", "test/own_kid", "test/own_fid"} <= {*done.scores}
+    assert done.scores["test/kid"] == single.scores["test/kid"] != done.scores["test/own_kid"]
+    pictures = {path.name for path in Path(done.url, "figures").iterdir()}
+    assert {"test_features.png", "test_own_features.png"} <= pictures

@@ -14,7 +14,7 @@ from datasets import shards
 from datasets.refusal import Refusal
 from datasets.sources import digits as source
 from tests.trainers.runs import rows, summary
-from trainers import demands, symptoms
+from trainers import demands, feed, symptoms
 from trainers.engine import fit
 from trainers.recipe import Recipe
 
@@ -162,6 +162,23 @@ def test_a_class_that_nothing_is_validated_on(
     assert symptoms.unjudged(recipe, dataset) and not symptoms.unjudged(
         recipe.override({"evals": {}, "keep.metric": None}), dataset
     )
+
+
+def test_a_fit_that_is_no_better_than_the_mean(local: Places) -> None:
+    lost = {"phases.0.optim.main.name": "adam", "phases.0.optim.main.lr": 100.0}
+    told = notes(perceptron(**lost, **{"model.activation": "sigmoid"}), local())
+    expected = "The fit is no better than predicting the mean: on the test split its RMSE is"
+    assert any(note.startswith(expected) for note in told)
+    assert not any("the mean" in n for n in notes(perceptron(**{LR: 0.001}), local("good")))
+
+
+def test_pixels_that_a_generator_cannot_make_are_told_beforehand(local: Places) -> None:
+    recipe = Recipe.load("recipes/dcgan_digits.yaml")
+    dataset = feed.dataset(recipe.data)
+    assert not symptoms.foreseen(recipe, dataset)
+    (said,) = symptoms.foreseen(recipe.override({"data.mean": None, "data.std": None}), dataset)
+    assert "span -1 to 1, the data's -0.81 to 1.8" in said and "data.mean=[0.5]" in said
+    assert not symptoms.foreseen(recipe.override({"data.mean": [0.0], "data.std": [1.0]}), dataset)
 
 
 def test_a_run_that_is_resumed_is_judged_as_a_whole(digits: Recipe, local: Places) -> None:

@@ -70,7 +70,7 @@ def _draw(points_N4: Tensor) -> Drawing:
     rest.plot(x, prediction - y, "o", markersize=2.5, color="#0072b2")
     rest.axhline(0, color="#64748b", linewidth=0.8)
     mark_beyond((fit, rest), x, beyond)
-    show_within(rest, (prediction - y)[beyond == 0])
+    show_within(rest, (prediction - y)[beyond == 0], x, prediction - y)
     fit.set(ylabel="y")
     rest.set(xlabel="x", ylabel="model - y")
     for axes in (fit, rest):
@@ -80,28 +80,50 @@ def _draw(points_N4: Tensor) -> Drawing:
 
 
 def mark_beyond(panels: tuple[Axes, ...], x_N: object, beyond_N: object) -> None:
-    """Shade where nothing was learnt from: left and right of all rows that lie within."""
+    """Shade where nothing was learnt from: left and right of all rows that lie within.
+
+    What is known are rows, not the range itself: its ends lie between two rows, and are drawn half way.
+    """
     import numpy as np
 
     x, outside = np.asarray(x_N, float), np.asarray(beyond_N) > 0
     if not outside.any() or outside.all():
         return
     low, high = x[~outside].min(), x[~outside].max()
+    left, right = x[outside & (x < low)], x[outside & (x > high)]
     for panel, axes in enumerate(panels):
         label = None if panel else "beyond what is learnt from"
-        for start, end in ((x.min(), low), (high, x.max())):
-            if (outside & (x >= start) & (x <= end)).any():
-                axes.axvspan(start, end, color="#f59e0b", alpha=0.15, linewidth=0, label=label)
-                label = None
+        ends = [(left.min(), (left.max() + low) / 2)] if len(left) else []
+        ends += [((high + right.min()) / 2, right.max())] if len(right) else []
+        for start, end in ends:
+            axes.axvspan(start, end, color="#f59e0b", alpha=0.15, linewidth=0, label=label)
+            label = None
 
 
-def show_within(axes: Axes, residuals_N: object) -> None:
-    """Residuals beyond are so large that those within could not be seen: the axis is for these."""
+def show_within(axes: Axes, within_N: object, x_N: object, residuals_N: object) -> None:
+    """Residuals beyond are so large that those within could not be seen: the axis is for these, and the others are marked
+    at its edges.
+    """
     import numpy as np
 
-    largest = np.abs(np.asarray(residuals_N, float)).max(initial=0.0)
-    if np.isfinite(largest) and largest > 0:
-        axes.set_ylim(-1.3 * largest, 1.3 * largest)
+    largest = np.abs(np.asarray(within_N, float)).max(initial=0.0)
+    if not (np.isfinite(largest) and largest > 0):
+        return
+    edge = 1.3 * largest
+    axes.set_ylim(-edge, edge)
+    x, residuals = np.asarray(x_N, float), np.asarray(residuals_N, float)
+    for cut, place, marker in ((residuals > edge, edge, "^"), (residuals < -edge, -edge, "v")):
+        if cut.any():
+            level = np.full(cut.sum(), 0.94 * place)
+            axes.plot(x[cut], level, marker, markersize=4, color="#d55e00", clip_on=False)
+            axes.annotate(
+                f"{cut.sum():,} beyond the axis, to {residuals[cut][np.abs(residuals[cut]).argmax()]:.3g}",
+                xy=(0.5, 0.84 if place > 0 else 0.1),
+                xycoords="axes fraction",
+                ha="center",
+                color="#d55e00",
+                fontsize=8,
+            )
 
 
 build = Regression

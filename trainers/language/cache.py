@@ -3,10 +3,26 @@
 # B batch, C class, D embedding, K places of a class
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from datasets.refusal import Refusal
+
 EMPTY = -1
+
+
+def check_room(classes: Sequence[str], counts: Sequence[int], shots: int) -> None:
+    """Refuse more pictures of a class than it has places."""
+    for name, held in zip(classes, counts, strict=False):
+        if held > shots:
+            raise Refusal(
+                f"class '{name}' has {held} pictures to learn from, the cache holds {shots} of each",
+                path="data.subset.shots",
+                value=held,
+                remedy=f"set data.subset.shots={shots}, or the task's shots",
+            )
 
 
 class Cache(nn.Module):

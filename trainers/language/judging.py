@@ -114,6 +114,9 @@ def sentences(found: Judged, split: str, templates: Sequence[str]) -> Iterator[s
     if len(templates) > 1:
         alone = (found.alone == found.label[:, None]).double().mean(0)
         best, worst = int(alone.argmax()), int(alone.argmin())
+        if alone[best] == alone[worst]:
+            yield f"Alone, each of the templates gives {percent(float(alone[best]))}."
+            return
         yield (
             f"Alone, templates give {percent(float(alone[worst]))} ('{templates[worst]}') to "
             f"{percent(float(alone[best]))} ('{templates[best]}'), {percent(float(alone.mean()))} in the mean; "

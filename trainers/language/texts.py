@@ -50,7 +50,8 @@ def _known(name: str) -> list[str]:
 def words(classes: Sequence[str], names: Sequence[str]) -> list[str]:
     """What the classes are called in texts: `names` in their order, else their own names.
 
-    Raises Refusal where there are not as many. Where the classes are not known yet, what is said stands for them.
+    Raises Refusal where there are not as many, or two classes are called the same. Where the classes are not known yet,
+    what is said stands for them.
     """
     if names and classes and len(names) != len(classes):
         raise Refusal(
@@ -59,7 +60,23 @@ def words(classes: Sequence[str], names: Sequence[str]) -> list[str]:
             value=list(names),
             remedy=f"name all: {', '.join(classes[:8])}{', ...' if len(classes) > 8 else ''}",
         )
+    if classes:
+        _check_apart(names or classes, classes)
     return list(names or classes or ("one", "another"))
+
+
+def _check_apart(called: Sequence[str], classes: Sequence[str]) -> None:
+    """Refuse two classes that the tokenizer reads as the same words."""
+    first: dict[str, int] = {}
+    for number, name in enumerate(called):
+        before = first.setdefault(" ".join(name.replace("_", " ").lower().split()), number)
+        if before != number:
+            raise Refusal(
+                f"classes '{classes[before]}' and '{classes[number]}' are both called '{name}': no text tells them apart",
+                path="names",
+                value=name,
+                remedy="give each a name of its own in `names`",
+            )
 
 
 def filled(said: Sequence[str], names: Sequence[str]) -> list[str]:

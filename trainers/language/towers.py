@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from datasets.formats import tokens
 from datasets.refusal import Refusal
 
 ROWS = 256  # texts at once
@@ -109,10 +110,10 @@ def nearest_words(
     table_VW = of(model).token_embedding.weight.detach().float()
     far_MV = torch.cdist(vectors_MW.detach().float(), table_VW)
     distances, places = far_MV.topk(count, largest=False)
-    decoder = tokenizer._tokenizer.decoder
+    table = tokenizer._tokenizer
     return [
         [
-            (decoder.get(place, "?").replace("</w>", ""), distance)
+            (tokens.readable(table.decoder.get(place, ""), table.byte_decoder), distance)
             for place, distance in zip(row, far, strict=True)
         ]
         for row, far in zip(places.tolist(), distances.tolist(), strict=True)

@@ -11,6 +11,7 @@ from datasets.ranges import FirstWidth, Width
 from datasets.refusal import Refusal
 
 TAKES = "noise"  # where other models take what the data hold
+SPANS = (-1, 1)  # what its pixels can be: the generator ends in a tanh
 
 
 class DCGAN(nn.Module):

@@ -13,6 +13,7 @@ from datasets.ranges import FirstWidth, Width
 from trainers.models.dcgan import doubled
 
 TAKES = "noise"  # where other models take what the data hold
+SPANS = (-1, 1)  # what its pixels can be: the generator ends in a tanh
 
 
 class SNGAN(nn.Module):

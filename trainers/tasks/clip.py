@@ -15,6 +15,7 @@ from trainers.language import contrastive, towers
 from trainers.task import Step, Task
 
 NEEDS = ("image", "tokens")  # columns of the data
+PAIRS = "text"  # a picture is told from the others of its batch
 
 
 class CLIP(Task):

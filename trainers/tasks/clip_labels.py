@@ -17,6 +17,7 @@ from trainers.language.prompted import Prompted
 from trainers.task import Step
 
 NEEDS = ("image", "label")  # columns of the data
+PAIRS = "text"  # a picture is told from the others of its batch
 PREDICTS = "classes"
 
 

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from datasets.batch import Batch
 from datasets.refusal import Refusal
 from trainers import parallel
-from trainers.language.cache import Cache
+from trainers.language.cache import Cache, check_room
 from trainers.language.prompted import Prompted
 from trainers.task import Step
 
 NEEDS = ("image", "label")  # columns of the data
 PREDICTS = "classes"
 KEEPS_MODEL = True  # only what the task adds to the model learns
+CACHES = True  # `shots` of each class; each epoch is judged with the next pair
 
 
 class TipAdapter(Prompted):
@@ -44,17 +45,11 @@ class TipAdapter(Prompted):
     ) -> None:
         """`shots` pictures of a class at most are cached; `alphas` weigh the cache, `betas` say how near is near.
 
-        Raises Refusal where a class has more pictures, or more than one pair is to be learnt with.
+        Raises Refusal where a class has more pictures, or more than one pair is to be learnt with; a run is also refused
+        where no class has as many as `shots` says, or there are fewer epochs than pairs.
         """
         super().__init__(model, classes, names=names, templates=templates)
-        for name, held in zip(classes, counts, strict=False):
-            if held > shots:
-                raise Refusal(
-                    f"class '{name}' has {held} pictures to learn from, the cache holds {shots} of each",
-                    path="data.subset.shots",
-                    value=held,
-                    remedy=f"set data.subset.shots={shots}, or the task's shots",
-                )
+        check_room(classes, counts, shots)
         self.pairs = list(itertools.product(alphas, betas))
         if not self.pairs or (learn and len(self.pairs) > 1):
             raise Refusal(

@@ -88,6 +88,32 @@ def test_more_seeds_and_one_arm_alone(written: Write, tmp_path: Path) -> None:
         drive.run(Study.load(str(path)), out=out, only=["lr 3"])
 
 
+def test_another_study_does_not_take_a_folder_over(written: Write, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    assert cli("study", written(seeds=1), "--only", "lr 0.02", "--out", out).code == 0
+    kept = [(out / "small" / name).read_bytes() for name in ("study.yaml", "study.json")]
+    for change, error in (
+        ({"question": "Does momentum help?"}, "its question is 'Which rate is better?'"),
+        ({"metric": "test/loss"}, "its metric is 'test/accuracy', not 'test/loss'"),
+        ({"recipe": "recipes/digits.yaml"}, "its recipe is"),
+    ):
+        said = cli("study", written(seeds=1, **change), "--out", out)
+        assert said.code == 2 and said.err.count("\n") == 1 and error in said.err
+        assert "name=..." in said.err and str(out / "small") in said.err
+    assert kept == [(out / "small" / name).read_bytes() for name in ("study.yaml", "study.json")]
+    other = cli("study", out / "small", "question=Which rate?", "--only", "lr 0.02", "--quiet")
+    assert other.code == 0 and Folder.open(str(out / "small")).study.question == "Which rate?"
+
+
+def test_other_arms_of_the_same_study_are_said(written: Write, tmp_path: Path) -> None:
+    words = [written(seeds=1), "--only", "lr 0.02", "--out", tmp_path / "runs"]
+    assert "other arms" not in cli("study", *words).err
+    wider = cli("study", *words, f"factors.{LR}=[0.02, 0.3]")
+    expected = "the table now shows other arms than before: without lr 0.1, with lr 0.3"
+    assert wider.code == 0 and wider.err.count(expected) == 1
+    assert "other arms" not in cli("study", *words, f"factors.{LR}=[0.02, 0.3]").err
+
+
 def test_what_diverges_collapses_or_fails_is_named_and_not_averaged(
     written: Write, tmp_path: Path
 ) -> None:
@@ -128,7 +154,9 @@ def test_a_run_before_is_made_once_and_shared(written: Write, base: Path, tmp_pa
         vary=["phases.0.init", LR],
         baseline="scratch",
     )
-    folder = drive.run(Study.load(str(path)), out=str(tmp_path / "runs"))
+    said = cli("study", path, "--out", tmp_path / "runs")
+    folder = Folder.open(str(tmp_path / "runs" / "small"))
+    assert "6 runs to do of 6, and 2 before them ->" in said.err
     assert all(state == ["finished"] * 2 for state in states(folder).values())
     first = sorted(path.name for path in (tmp_path / "runs").glob("first-*"))
     assert len(first) == 2, "once for each seed"

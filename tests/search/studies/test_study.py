@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from datasets.refusal import Refusal
 from search.studies import arms
 from search.studies.study import Study
 
@@ -52,3 +53,18 @@ def test_without_words_the_scale_has_it(load: Any) -> None:
     assert load().run_seeds == [0, 1, 2, 3, 4] and load().best_possible == 0.9
     assert load("scale=full").run_seeds == [0, 1, 2]
     assert [arm.recipe.phases[0].epochs for arm in arms.arms(load())] == [7, 7]
+
+
+def test_a_word_sets_what_a_run_before_leaves_out(tmp_path: Path) -> None:
+    tree = {**SIZES, "before": {"first": {"recipe": "recipes/digits_plain.yaml"}}}
+    tree["scales"] = {**tree["scales"], "full": {"before": {"first": tree["before"]["first"]}}}
+    path = tmp_path / "sizes.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    words = ["before.first.set.phases.0.epochs=1", "before.first.set.data.batch=32"]
+    for scale in ("small", "full"):
+        study = Study.load(str(path), [f"scale={scale}", *words, "before.first.seed=7"])
+        ((name, seed, recipe),) = arms.before(study)
+        assert (name, seed, recipe.seed) == ("first", None, 7)
+        assert (recipe.phases[0].epochs, recipe.data.batch) == (1, 32)
+    with pytest.raises(Refusal, match="no 'second' here"):
+        Study.load(str(path), ["before.second.set.phases.0.epochs=1"])

@@ -110,6 +110,8 @@ def test_one_pair_that_is_left_of_several_seeds_is_not_tested(make: Make) -> Non
     found = make({"a": [0.9, 0.92], "b": [0.7, 0.5]})  # the second of b is at chance
     (versus,) = found.compared
     assert versus.gap.n == 1 and versus.verdict == "untested" and not versus.gap.test
+    assert "Nothing is tested: of b one run counts." in words.sentences(found)
+    assert all("one run of each" not in said for said in words.sentences(found))
 
 
 def test_equal_gaps_of_few_seeds_are_no_certainty(make: Make) -> None:

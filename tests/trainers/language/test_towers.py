@@ -105,6 +105,9 @@ def test_names_stand_for_all_classes_or_none() -> None:
     with pytest.raises(Refusal) as caught:
         texts.words(["0", "1"], ["zero"])
     assert caught.value.path == "names" and "0, 1" in caught.value.remedy
+    with pytest.raises(Refusal, match="classes '0' and '2' are both called 'a_bird'") as caught:
+        texts.words(["0", "1", "2"], ["a bird", "b", "a_bird"])
+    assert caught.value.path == "names"
 
 
 def test_a_text_that_is_too_long_is_named() -> None:
@@ -138,3 +141,16 @@ def test_what_is_no_pair_of_towers_is_refused() -> None:
     bidirectional.text.attn_mask = None
     with pytest.raises(Refusal, match="cannot be given as vectors"):
         towers.check_open(bidirectional)
+
+
+@pytest.mark.parametrize(
+    ("token", "expected"),
+    [("cat</w>", "cat"), ("ãħ¤", "<U+3164>"), ("Ã©</w>", "é"), ("ãħ", "<e3 85>"),
+     ("ðŁĺĤ</w>", "😂"), ("<start_of_text>", "<start_of_text>")],
+)  # fmt: skip
+def test_tokens_are_told_as_people_read_them(token: str, expected: str) -> None:
+    from open_clip import tokenizer
+
+    table = tokenizer._tokenizer
+    assert token in table.encoder
+    assert encoding.readable(token, table.byte_decoder) == expected
