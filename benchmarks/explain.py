@@ -27,16 +27,21 @@ from trainers import build
 from trainers.recipe import Recipe
 from trainers.rooms import ROOT
 
-ROUNDS, IMAGES = 7, 100
+IMAGES = 100
 Heat = NDArray[np.float32]
 NETWORKS = (
-    ("resnet18 of torchvision at 112 pixels", {"model": "torchvision:resnet18", "data.size": 112}),
+    (
+        "resnet18 of torchvision at 112 pixels",
+        {"model": "torchvision:resnet18", "data.size": 112},
+        7,
+    ),
     (
         "ViT-Tiny of timm at 112 pixels",
         {"model": {"name": "timm:vit_tiny_patch16_224", "img_size": 112}},
+        7,
     ),
     # Ours are 160 pixels a side, as the page shows them; the library's are left at 8.
-    ("small_cnn on digits as they are", {"model": "small_cnn"}),
+    ("small_cnn on digits as they are", {"model": "small_cnn"}, 101),  # rounds of .1 s
 )
 METHOD = "gradcam"  # the others differ in the last line of arithmetic
 
@@ -55,8 +60,8 @@ def run(rounds: int | None = None) -> list[Reading]:
     try:
         return [
             reading
-            for title, changes in NETWORKS
-            for reading in _compared(title, changes, rounds or ROUNDS)
+            for title, changes, usual in NETWORKS
+            for reading in _compared(title, changes, rounds or usual)
         ]
     finally:
         torch.set_num_threads(before)
