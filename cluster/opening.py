@@ -65,7 +65,7 @@ def foreknown(
     for index in range(len(recipe.phases)):
         feed.mixing(recipe, index, shape)
         demands.check_data(recipe, index, dataset)
-        language.check_cache(recipe, index, dataset, plans[index])
+        language.check_cache(recipe, index, dataset)
         if "tokens" in build.needs(recipe.phases[index].task.name):
             language.check_tokens(recipe, dataset, preview(recipe, shape))
     build.evaluators(recipe, shape)  # some ask for features of another run

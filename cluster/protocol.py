@@ -51,7 +51,7 @@ def checked(name: str, changes: Iterable[str]) -> dict[str, Any]:
         return door.check(given)
     except ValidationError as error:
         mistake = refusal(error, door.schema)
-        if "valid list" in mistake.error:
+        if "should be a list" in mistake.error:
             mistake.remedy = f"write {mistake.path}=[{mistake.value}]"
         raise mistake from None
 

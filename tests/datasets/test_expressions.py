@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from datasets.formats import expressions
@@ -45,7 +45,10 @@ def test_it_is_what_python_makes_of_it(text: str) -> None:
     if "x" not in text:
         text = f"x + {text}"
     with np.errstate(all="ignore"):
-        expected = np.broadcast_to(eval(text, {"__builtins__": {}}, names), X.shape)
+        try:
+            expected = np.broadcast_to(eval(text, {"__builtins__": {}}, names), X.shape)
+        except ZeroDivisionError:  # of two numbers, which numpy would call endless
+            reject()
     np.testing.assert_allclose(expressions.function(text)(X), expected, rtol=1e-12)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from torch import nn
 
 from datasets import subsets
-from datasets.order import Plan
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from trainers import rooms
@@ -32,7 +31,7 @@ def check_tokens(recipe: Recipe, dataset: Dataset, network: nn.Module) -> None:
         )
 
 
-def check_cache(recipe: Recipe, index: int, dataset: Dataset, plan: Plan) -> None:
+def check_cache(recipe: Recipe, index: int, dataset: Dataset) -> None:
     """Refuse more or fewer pictures than a cache of them is asked to hold, and fewer epochs than it has pairs to try."""
     phase = recipe.phases[index]
     door = rooms.door("tasks", phase.task.name)
@@ -51,14 +50,12 @@ def check_cache(recipe: Recipe, index: int, dataset: Dataset, plan: Plan) -> Non
             remedy=f"set {place}={most}, or data.subset.shots={said['shots']}",
         )
     pairs = len(said["alphas"]) * len(said["betas"])
-    epochs = phase.epochs or (phase.steps or 0) // plan.steps
-    if epochs < pairs > 1:
+    epochs = phase.epochs  # who counts in steps tries something out
+    if epochs and epochs < pairs > 1:
         raise Refusal(
             f"{pairs} pairs of alpha and beta are tried one an epoch, and the phase has {epochs} "
             f"epoch{'s' * (epochs != 1)}",
-            path=f"phases.{index}.{'epochs' if phase.epochs else 'steps'}",
-            value=phase.epochs or phase.steps,
-            remedy=f"set phases.{index}.epochs={pairs}, or name fewer alphas or betas"
-            if phase.epochs
-            else f"set phases.{index}.steps={pairs * plan.steps} or more, or name fewer alphas or betas",
+            path=f"phases.{index}.epochs",
+            value=epochs,
+            remedy=f"set phases.{index}.epochs={pairs}, or name fewer alphas or betas",
         )

@@ -79,8 +79,6 @@ TIP = ["data.size=8", "model.layers=1", "phases.0.task.alphas=[1]", "phases.0.ta
         ([f"{SHOTS}=5", f"{PLACES}=4"], SHOTS, 5, "has 5 pictures to learn from, the cache holds 4"),
         ([f"{SHOTS}=1", "phases.0.task.betas=[1,2,3]", "phases.0.epochs=2"],
          "phases.0.epochs", 2, "3 pairs of alpha and beta .* 2 epochs"),
-        ([f"{SHOTS}=4", "phases.0.task.betas=[1,2,3]", "phases.0.epochs=null", "phases.0.steps=5"],
-         "phases.0.steps", 5, "3 pairs of alpha and beta .* 2 epochs"),
     ],
 )  # fmt: skip
 def test_a_cache_gets_what_it_was_asked_to_hold(
