@@ -100,7 +100,9 @@ class Judged:
 
     claim: Claim
     ours: str
-    verdict: str  # reproduced, not reproduced, not comparable, not run, data not at hand
+    verdict: (
+        str  # reproduced, not reproduced, cannot tell, not comparable, not run, data not at hand
+    )
     because: str = ""
 
 

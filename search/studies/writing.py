@@ -242,6 +242,10 @@ def drawn_difference(table: Table, arm: str, other: str) -> list[RenderableType]
             raise Refusal(
                 f"there is no arm '{name}'", path="diff", value=name, remedy=nearest(name, rows)
             )
+    if arm == other:
+        raise Refusal(
+            "an arm beside itself", path="diff", value=arm, remedy=f"two of {', '.join(rows)}"
+        )
     found, metric = difference(table, arm, other), table.study.metric
     seeds = sorted({*rows[arm].scores} | {*rows[other].scores})
     lines = []

@@ -223,6 +223,7 @@ def test_looking_at_a_study(written: Write, tmp_path: Path) -> None:
     for words, said in {
         ("diff", "lr 0.1"): "two arms",
         ("diff", "a", "b"): "no arm 'a'",
+        ("diff", "lr 0.1", "lr 0.1"): "an arm beside itself",
         ("tabel",): "none of status, table, diff",
         ("table", "--as", "xml"): "none of terminal",
     }.items():

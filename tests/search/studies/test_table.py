@@ -169,6 +169,55 @@ def test_claims_are_judged(make: Make) -> None:
     assert "tolerance 50 points" in told[2][1] and "no run" in told[6][1]
 
 
+SEEN = {"a": [0.82, 0.8, 0.81, 0.83], "b": [0.88, 0.93, 0.86, 0.9]}  # b: +7.8 ± 3.4 points
+WIDE = {"a": [0.82, 0.6, 0.81, 0.95], "b": [0.88, 0.93, 0.86, 0.9]}  # b: +9.8 ± 28; a: ± 23
+
+
+@pytest.mark.parametrize(
+    ("scores", "claim", "verdict", "why"),
+    [
+        (SEEN, {"arm": "a", "value": 0.82}, "reproduced", "79.4 to 83.6 %"),
+        (SEEN, {"arm": "a", "value": 0.9}, "not reproduced", "79.4 to 83.6 %"),
+        (WIDE, {"arm": "a", "value": 0.9}, "cannot tell", "is wider than ± 5 points"),
+        (WIDE, {"arm": "b", "value": 0.5}, "not reproduced", "interval"),
+        (SEEN, {"arm": "b", "over": "a", "value": 0.09}, "reproduced", "interval"),
+        (SEEN, {"arm": "b", "over": "a", "value": -0.3}, "not reproduced", "interval"),
+        (SEEN, {"arm": "b", "over": "a", "value": 0}, "not reproduced", "interval"),
+        (WIDE, {"arm": "b", "over": "a", "value": 0.1}, "cannot tell", "holds 0 as well"),
+        (WIDE, {"arm": "b", "over": "a", "value": -0.1}, "cannot tell", "holds 0 as well"),
+        (WIDE, {"arm": "b", "over": "a", "value": 0}, "cannot tell", "say a tolerance"),
+        # Of the same numbers with a tolerance, what the interval holds and not what its middle is.
+        (SEEN, {"arm": "a", "value": 0.82, "tolerance": 0.05}, "reproduced", "tolerance 5 points"),
+        (SEEN, {"arm": "a", "value": 0.82, "tolerance": 0.01}, "cannot tell", "79.4 to 83.6 %"),
+        (SEEN, {"arm": "a", "value": 0.9, "tolerance": 0.05}, "not reproduced", "79.4 to 83.6 %"),
+        (WIDE, {"arm": "a", "value": 0.8, "tolerance": 0.05}, "cannot tell", "tolerance"),
+        (WIDE, {"arm": "a", "value": 0.5, "tolerance": 0.5}, "reproduced", "tolerance"),
+        ({"a": [0.8], "b": [0.9]}, {"arm": "a", "value": 0.8}, "cannot tell", "one run"),
+        ({"a": [0.8] * 3, "b": [0.9] * 3}, {"arm": "a", "value": 0.8}, "cannot tell", "all seeds"),
+    ],
+)
+def test_a_claim_is_reproduced_where_the_interval_can_tell(
+    make: Make, scores: Scores, claim: dict[str, Any], verdict: str, why: str
+) -> None:
+    found = make(scores, claims=[{**claim, "source": "printed", "scale": None}])
+    (told,) = found.claims
+    assert told.verdict == verdict and why in told.because, told
+
+
+def test_a_claimed_difference_is_not_reproduced_by_what_the_table_calls_a_tie(make: Make) -> None:
+    """Alone p is .026; among three comparisons it is a tie."""
+    scores = {"a": [0.96, 0.95, 0.97], "b": [0.904, 0.890, 0.906], "c": [0.878, 0.802, 0.855]}
+    claims = [{"arm": "c", "over": "a", "value": -0.12, "source": "printed", "scale": None}]
+    assert make(scores, claims=claims, compare="all").claims[0].verdict == "cannot tell"
+
+
+def test_the_margin_is_the_tolerance_of_a_claim_of_no_difference(make: Make) -> None:
+    near = {"a": [0.9, 0.8, 0.85], "b": [0.901, 0.8011, 0.8512]}
+    claims = [{"arm": "b", "over": "a", "value": 0, "source": "printed", "scale": None}]
+    assert make(near, claims=claims, margin=0.01).claims[0].verdict == "reproduced"
+    assert make(near, claims=claims).claims[0].verdict == "not reproduced"
+
+
 def test_a_factor_is_compared_within_the_others(make: Make, tmp_path: Path) -> None:
     names = ["x 1, plain", "x 1, good", "x 2, plain", "x 2, good"]
     factors = {"x": {"x 1": {}, "x 2": {}}, "way": {"plain": {}, "good": {}}}
