@@ -30,11 +30,13 @@ def read(folder: Folder) -> Table:
     rows = [Row(arm, values, results[arm]) for arm, values in state.get("arms", {}).items()]
     table = Table(folder, study, state, rows)
     table = replace(table, compared=comparing.compared(table))
+    beside = comparing.beside_best(table)
     return replace(
         table,
         claims=[claims.judged(table, claim) for claim in study.claims],
         warnings=_warnings(table),
-        ties=comparing.ties(table),
+        ties=[arm for arm, verdict in beside.items() if verdict == "tie"],
+        untested=[arm for arm, verdict in beside.items() if verdict == "untested"],
     )
 
 

@@ -30,6 +30,7 @@ def lines(table: Table) -> tuple[list[str], list[list[str]]]:
     # Where not all are held against one arm, each row names its own.
     several = len({each.other for each in table.compared}) > 1 and study.compare != "all"
     ties, best = table.ties, table.best
+    alone = sum(bool(row.mean) for row in table.rows) == 1  # the best of one is none
     headings = [
         "arm",
         "n",
@@ -50,7 +51,7 @@ def lines(table: Table) -> tuple[list[str], list[list[str]]]:
             mean = f"{numbers.score(study.metric, found.mean)}{spread}"
             interval = range_of(study.metric, found)
         mark = ""
-        if best and row.arm == best.arm:
+        if best and row.arm == best.arm and not alone:
             mark = "best"
         elif row.arm in ties:
             mark = "= best"

@@ -104,6 +104,12 @@ def test_single_runs_are_held_against_each_other_row_by_row(make: Make) -> None:
     assert versus.gap.test == "McNemar" and versus.verdict == "better"
     assert versus.rows == "40 rows only b gets right, 0 only a"
     assert any("has no spread: a, b" in line for line in found.warnings)
+    said = " ".join(words.sentences(found))
+    assert "On these rows its one network differs from every other beyond chance" in said
+    assert "Of the arms one run each says nothing" in said and "every other arm" not in said
+    near = {"a": hits["a"], "b": np.array([np.arange(ROWS) < 102])}
+    said = " ".join(words.sentences(make({"a": [0.6], "b": [0.61]}, hits=near)))
+    assert "its one network cannot be told from that of a (McNemar)" in said
 
 
 def test_one_pair_that_is_left_of_several_seeds_is_not_tested(make: Make) -> None:
@@ -112,6 +118,36 @@ def test_one_pair_that_is_left_of_several_seeds_is_not_tested(make: Make) -> Non
     assert versus.gap.n == 1 and versus.verdict == "untested" and not versus.gap.test
     assert "Nothing is tested: of b one run counts." in words.sentences(found)
     assert all("one run of each" not in said for said in words.sentences(found))
+    assert found.ties == [] and found.untested == ["b"], "what is not tested is no tie"
+    marks = [row[6] for row in writing.lines(found)[1]]
+    assert marks == ["best", "untested"], "and cannot be told from nothing"
+    assert "Not all runs count: of b 1 of 2 (1 collapsed)." in words.sentences(found)
+
+
+def test_some_arms_are_tested_and_others_not(make: Make) -> None:
+    scores = {"a": [0.9, 0.92, 0.91], "b": [0.7, 0.72, 0.715], "c": [0.8, 0.5, 0.5]}
+    found = make(scores)
+    assert words.sentences(found)[1:4] == [
+        "It differs from b beyond chance.",
+        "Not tested beside it, for want of runs: c.",
+        "Not all runs count: of c 1 of 3 (2 collapsed).",
+    ]
+
+
+def test_many_arms_that_lost_runs_are_summed(make: Make) -> None:
+    lossy = {f"arm {n}": [0.8, 0.81, 0.5] for n in range(5)}
+    told = words.sentences(make({"base": [0.8, 0.81, 0.82], **lossy}))
+    assert "Not all runs count: of 5 arms 10 of 15 (5 collapsed)." in told
+
+
+def test_an_arm_that_alone_has_runs_is_not_the_best(make: Make) -> None:
+    found = make({"a": [0.9, 0.91], "b": []})
+    said = words.sentences(found)
+    assert said[:2] == [
+        "a alone has a score: test accuracy 90.5 % ± 0.7 (2 seeds).",
+        "Nothing is compared.",
+    ]
+    assert [row[6] for row in writing.lines(found)[1]] == ["", "untested"]
 
 
 def test_equal_gaps_of_few_seeds_are_no_certainty(make: Make) -> None:
