@@ -203,13 +203,13 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A tabular for booktabs, without the columns of cost."""
+    """A tabular for booktabs, without the columns of cost; beneath it, in plain lines, what has to be known beside it."""
     headings, rows = lines(table)
-    kept = range(7)
-    columns = "l" + "r" * 2 + "l" * 4
+    kept = range(8)
+    columns = "l" + "r" * 2 + "l" * 5
     body = [" & ".join(_escaped(row[n]) for n in kept) + r" \\" for row in rows]
     head = " & ".join(_escaped(headings[n]) for n in kept) + r" \\"
-    lead = rf"% {table.study.question}"
+    lead = "% " + " ".join(table.study.question.split())
     return "\n".join(
         [
             lead,
@@ -221,8 +221,23 @@ def latex(table: Table) -> str:
             r"\bottomrule",
             r"\end{tabular}",
             "",
+            r"\par\medskip",
+            r"{\footnotesize\raggedright",
+            *(rf"{_escaped(note)}\par" for note in _noted(table)),
+            "}",
+            "",
         ]
     )
+
+
+def _noted(table: Table) -> list[str]:
+    """The answer, the claims and the warnings, each in a line."""
+    judged = [
+        f"Claimed of {who}: {printed}; here {ours}, {verdict}. Source: {source}."
+        for who, printed, ours, verdict, source in claimed(table)[1]
+    ]
+    noted = [" ".join(words.sentences(table)), *judged, *table.warnings]
+    return [" ".join(note.split()) for note in noted]
 
 
 def drawn(table: Table) -> list[RenderableType]:
@@ -364,6 +379,7 @@ _LATEX = {
     "−": "$-$",
 }
 _LATEX |= {"–": "--", "^": r"\^{}", "{": r"\{", "}": r"\}", "~": r"\~{}"}
+_LATEX |= {">": "$>$", "|": r"\textbar{}", "×": r"$\times$", "…": r"\dots{}", "→": r"$\to$"}
 
 
 def _escaped(text: str) -> str:

@@ -277,6 +277,29 @@ def test_text_of_all_kinds(make: Make) -> None:
     assert writing.frame(found)["test/accuracy"].tolist() == [0.9, 0.8, 0.7, 0.6]
 
 
+def test_a_paper_is_told_all_that_the_terminal_is(make: Make) -> None:
+    claims = [{"arm": "a_b", "value": 0.5, "source": "R 1 & 2", "scale": None}]
+    scores = {"a_b": [0.9, 0.92, 0.91], "lossy": [0.8, 0.5, 0.81]}
+    found = make(scores, claims=claims, ceiling=0.85, question="Which of these\n{two} is it?")
+    told = writing.latex(found)
+    tabular, _, notes = told.partition(r"\end{tabular}")
+    assert tabular.startswith("% Which of these {two} is it?\n\\begin"), "a comment is one line"
+    head, first, second = (line for line in tabular.splitlines() if line.endswith(r" \\"))
+    assert head.count("&") == first.count("&") == second.count("&") == 7
+    assert r"& runs \\" in head and r"1 collapsed (seed 1) \\" in second
+    assert r"\begin{tabular}{lrrlllll}" in tabular
+    for said in (
+        r"Too good: a\_b, seeds 0, 1, 2, up to 92.0 \%",
+        "Look for a leak",
+        "lossy, seed 1, collapsed: no better than naming the largest class",
+        r"a\_b has the best mean",
+        "Not all runs count: of lossy 2 of 3 (1 collapsed)",
+        r"Claimed of a\_b: 50.0 \%; here 91.0 \%, not reproduced",
+        r"R 1 \& 2",
+    ):
+        assert said in notes, said
+
+
 def test_who_ties_in_the_table_ties_in_the_headline(make: Make) -> None:
     """Against the best arm alone c would be told apart (p .026); among three comparisons it is not."""
     scores = {"a": [0.96, 0.95, 0.97], "b": [0.904, 0.890, 0.906], "c": [0.878, 0.802, 0.855]}
