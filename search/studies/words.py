@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from search import numbers
 from search.sheets import named
 from search.studies.amounts import points, span
+from search.studies.folder import Entry
 from search.studies.rows import Compared, Row, Table
+from search.studies.study import Study
 
 FULL = 4  # arms that are told one by one
 LOST = ("collapsed", "diverged", "failed", "stopped", "running", "missing")
@@ -106,6 +110,16 @@ def mean(table: Table, row: Row) -> str:
     spread = f" ± {plain_points(table.study.metric, found.sd)}" if found.sd is not None else ""
     many = f"{found.n} seed{'s' if found.n > 1 else ''}"
     return f"{numbers.score(table.study.metric, found.mean)}{spread} ({many})"
+
+
+def left_out(left: Sequence[Entry], study: Study) -> str:
+    """Which seeds of a study have run and are not in its table."""
+    away, have = sorted({each.seed for each in left}), study.run_seeds
+    runs = f"{len(left)} run{'s' if len(left) > 1 else ''}"
+    return (
+        f"Left out: seed{'s' if len(away) > 1 else ''} {_listed([*map(str, away)])}, of which {runs} came to an end. "
+        f"This table is of seed{'s' if len(have) > 1 else ''} {_listed([*map(str, have)])} alone."
+    )
 
 
 def plain_points(metric: str, value: float) -> str:
