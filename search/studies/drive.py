@@ -54,7 +54,9 @@ def plan(
     found = guards.confounds(study, listed, datasets)
     guards.refuse(study, found)
     alike, more = leaks.lookalikes(listed, datasets, known or {})
-    return Plan(study, listed, datasets, found, [*notes, *more], alike)
+    return Plan(
+        study, listed, datasets, found, [*notes, *guards.covered(study, listed), *more], alike
+    )
 
 
 def run(
