@@ -81,10 +81,10 @@ def _partly(table: Table) -> str:
     if len(found) <= FULL:
         told = [f"of {arm} {of - lost} of {of} ({why})" for arm, (lost, of, why) in found.items()]
         return f"Not all runs count: {_listed(told)}."
-    lost, of = (sum(each[n] for each in found.values()) for n in (0, 1))
+    gone, all_of = sum(each[0] for each in found.values()), sum(each[1] for each in found.values())
     states = [each.state for row in table.rows if row.arm in found for each in row.results]
     why = ", ".join(f"{states.count(state)} {state}" for state in LOST if state in states)
-    return f"Not all runs count: of {len(found)} arms {of - lost} of {of} ({why})."
+    return f"Not all runs count: of {len(found)} arms {all_of - gone} of {all_of} ({why})."
 
 
 def _untested(table: Table) -> str:
