@@ -90,7 +90,8 @@ def _tiles(table: Table) -> list[Tile]:
         many = f"of {numbers.count(others)} other arm{'s' if others != 1 else ''} with a score"
         if table.untested:
             many += f", {numbers.count(len(table.untested))} untested"
-        listed.append(Tile("Ties with the best", numbers.count(len(table.ties)), many))
+        if others:
+            listed.append(Tile("Ties with the best", numbers.count(len(table.ties)), many))
     results = [each for row in table.rows for each in row.results]
     left = sum(not each.counts for each in results)
     counting = f"{left} do{'es' if left == 1 else ''} not count" if left else "all count"
