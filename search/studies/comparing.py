@@ -49,24 +49,23 @@ def difference(table: Table, arm: str, other: str) -> Compared:
     return replace(found, verdict=_verdict(table.study, found))
 
 
-def ties(table: Table) -> list[str]:
-    """The arms that cannot be told from the best one, which is not among them.
+def beside_best(table: Table) -> dict[str, str]:
+    """The verdict, against the best arm, of each other one that has runs: better, worse, tie or untested.
 
     Those that the table holds against it have the table's verdict; of the rest Holm over the comparisons with it.
     """
     best = table.best
     if best is None:
-        return []
+        return {}
     others = [row for row in table.rows if row.mean and row.arm != best.arm]
     found = [_between(table, row, best, rows=False) for row in others]
     adjusted = statistics.holm([each.gap.p for each in found])
     known = {frozenset((each.arm, each.other)): each.verdict for each in table.compared}
-    verdicts = {
+    return {
         each.arm: known.get(frozenset((each.arm, best.arm)))
         or _verdict(table.study, replace(each, adjusted=p))
         for each, p in zip(found, adjusted, strict=True)
     }
-    return [arm for arm, verdict in verdicts.items() if verdict in ("tie", "untested")]
 
 
 def _within(table: Table) -> Iterator[tuple[str, str]]:

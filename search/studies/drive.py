@@ -21,7 +21,7 @@ from datasets import progress, store
 from datasets.refusal import Refusal, nearest
 from datasets.shards import Dataset
 from search.studies import arms as arms_of
-from search.studies import guards, leaks, same
+from search.studies import guards, leaks, same, seeds
 from search.studies.arms import Arm, Cell
 from search.studies.folder import STUDY, Entry, Folder
 from search.studies.study import Study
@@ -54,7 +54,9 @@ def plan(
     found = guards.confounds(study, listed, datasets)
     guards.refuse(study, found)
     alike, more = leaks.lookalikes(listed, datasets, known or {})
-    return Plan(study, listed, datasets, found, [*notes, *more], alike)
+    return Plan(
+        study, listed, datasets, found, [*notes, *guards.covered(study, listed), *more], alike
+    )
 
 
 def run(
@@ -74,7 +76,7 @@ def run(
     folder = Folder.of(study, out)
     if not by_folder:
         same.check(folder, study)
-    study, extra = _with_more(study, folder, more_seeds)
+    study, extra = seeds.with_more(study, folder, more_seeds)
     made = plan(study, quiet=quiet, known=folder.state.get("lookalikes"))
     known = [arm.label for arm in made.arms]
     for name in only:
@@ -89,25 +91,13 @@ def run(
     _same_data(folder, digests, rerun_stale)
     with Lock(folder.url):
         others = same.other_arms(folder.state.get("arms", ()), known)
+        seeds.note_left_out(folder, study, made.arms, digests, runs)
         _written(folder, made, extra)
         driver = _Driver(made, folder, runs, cells, digests, quiet)
         if others:
             driver.teller.line(others)
         driver.run(only, rerun_stale)
     return folder
-
-
-def _with_more(study: Study, folder: Folder, more: int) -> tuple[Study, list[int]]:
-    """The study with `more` seeds, and those beyond its file: what an earlier call asked for stays."""
-    extra = [seed for seed in folder.state.get("more_seeds", []) if seed not in study.run_seeds]
-    first = max([*study.run_seeds, *extra]) + 1
-    extra += range(first, first + more)
-    seeds = [*study.run_seeds, *extra]
-    sized = study.scales.get(study.scale or "")
-    if sized and sized.seeds:
-        scales = {**study.scales, str(study.scale): sized.model_copy(update={"seeds": seeds})}
-        return study.model_copy(update={"scales": scales}), extra
-    return study.model_copy(update={"seeds": seeds}), extra
 
 
 def _same_data(folder: Folder, digests: Mapping[str, str], anew: bool) -> None:

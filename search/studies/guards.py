@@ -49,6 +49,7 @@ _ASIDE = re.compile(
     r"|scale\.(?!precision|sync_bn|micro_batch|deterministic|compile|device|workers))"
 )
 ROUNDING = 1e-9
+_LONG = 160  # letters of one difference
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,33 @@ class Confound:
 def confounds(study: Study, arms: Sequence[Arm], datasets: Mapping[str, Dataset]) -> list[Confound]:
     """Every difference that the study does not name as its factor, allowed or not; `datasets` are by arm."""
     return [*_declared(study, arms), *_derived(arms, datasets)]
+
+
+def covered(study: Study, arms: Sequence[Arm]) -> list[str]:
+    """What differs beneath each named factor that holds differences of several kinds, such as `phases.0`: a line each.
+
+    They are the factor, as the study says so; but whoever reads its table has to know that it is no single thing.
+    """
+    leaves = {arm.label: _leaves(arm.recipe) for arm in arms}
+    paths = dict.fromkeys(path for flat in leaves.values() for path in flat)
+    said = []
+    for name in sorted(_named(study)):
+        met: dict[str, list[Confound]] = {}
+        for path in paths:
+            values = {arm: _said(flat.get(path, "–")) for arm, flat in leaves.items()}
+            beneath = path != name and _beneath(path, name) and not _ASIDE.match(path)
+            if beneath and len({*values.values()}) > 1:
+                met.setdefault(_kind(path, name), []).append(Confound(_kind(path), values, path))
+        if len(met) > 1:
+            listed = " | ".join(_short(each) for kind in met.values() for each in kind)
+            said.append(f"the factor `{name}` holds {len(met)} kinds of differences: {listed}")
+    return said
+
+
+def _short(found: Confound) -> str:
+    """Without its values where those are long."""
+    told = str(found)
+    return told if len(told) <= _LONG else f"{found.kind} ({found.path})"
 
 
 def refuse(study: Study, found: Sequence[Confound]) -> None:
@@ -221,8 +249,9 @@ def _beneath(path: str, name: str) -> bool:
     return path == name or path.startswith(f"{name}.") or fnmatchcase(path, name)
 
 
-def _kind(path: str) -> str:
-    return next((kind for pattern, kind in KINDS if re.search(pattern, path)), path)
+def _kind(path: str, other: str = "") -> str:
+    """What a difference is called; `other`, by default its path, where it has no name of its own."""
+    return next((kind for pattern, kind in KINDS if re.match(pattern, path)), other or path)
 
 
 def _said(value: Any) -> str:

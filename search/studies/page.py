@@ -84,10 +84,14 @@ def _tiles(table: Table) -> list[Tile]:
     listed = []
     if best := table.best:
         score = words.mean(table, best).partition(" (")[0]
-        listed.append(Tile(f"Best: {best.arm}", score, named(table.study.metric), "main"))
-        ties, others = table.ties, sum(bool(row.mean) for row in table.rows) - 1
+        others = sum(bool(row.mean) for row in table.rows) - 1
+        who = f"Best: {best.arm}" if others else f"Only {best.arm} has a score"
+        listed.append(Tile(who, score, named(table.study.metric), "main"))
         many = f"of {numbers.count(others)} other arm{'s' if others != 1 else ''} with a score"
-        listed.append(Tile("Ties with the best", numbers.count(len(ties)), many))
+        if table.untested:
+            many += f", {numbers.count(len(table.untested))} untested"
+        if others:
+            listed.append(Tile("Ties with the best", numbers.count(len(table.ties)), many))
     results = [each for row in table.rows for each in row.results]
     left = sum(not each.counts for each in results)
     counting = f"{left} do{'es' if left == 1 else ''} not count" if left else "all count"

@@ -100,7 +100,9 @@ class Judged:
 
     claim: Claim
     ours: str
-    verdict: str  # reproduced, not reproduced, not comparable, not run, data not at hand
+    verdict: (
+        str  # reproduced, not reproduced, cannot tell, not comparable, not run, data not at hand
+    )
     because: str = ""
 
 
@@ -116,6 +118,7 @@ class Table:
     claims: list[Judged] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     ties: list[str] = field(default_factory=list)  # arms that cannot be told from the best one
+    untested: list[str] = field(default_factory=list)  # arms with runs too few to hold against it
     # (arm, seed) -> what was read of a run's predictions, once
     predictions: dict[tuple[str, int], tuple[Ids, Hits] | None] = field(
         default_factory=dict, repr=False

@@ -58,7 +58,7 @@ class Claim(Frozen):
         None, description="default the study's"
     )
     tolerance: NonNegativeFloat | None = Field(
-        None, description="how far ours may be from it; default: inside our 95 % interval"
+        None, description="how far ours may be from it; default: what our 95 % interval can tell"
     )
     scale: str | None = Field(
         "full", description="the scale whose data are those of the claim; null: any"

@@ -10,7 +10,7 @@ from cluster.run import Run
 from datasets import store
 from search import numbers
 from search.studies import arms as arms_of
-from search.studies import claims, comparing, statistics
+from search.studies import claims, comparing, statistics, words
 from search.studies.folder import Entry, Folder
 from search.studies.rows import Judged, Result, Row, Table
 from search.studies.study import Study
@@ -30,11 +30,13 @@ def read(folder: Folder) -> Table:
     rows = [Row(arm, values, results[arm]) for arm, values in state.get("arms", {}).items()]
     table = Table(folder, study, state, rows)
     table = replace(table, compared=comparing.compared(table))
+    beside = comparing.beside_best(table)
     return replace(
         table,
         claims=[claims.judged(table, claim) for claim in study.claims],
         warnings=_warnings(table),
-        ties=comparing.ties(table),
+        ties=[arm for arm, verdict in beside.items() if verdict == "tie"],
+        untested=[arm for arm, verdict in beside.items() if verdict == "untested"],
     )
 
 
@@ -121,24 +123,27 @@ def _warnings(table: Table) -> list[str]:
         sign = 1 if study.upwards else -1
         over = {seed: x for seed, x in row.scores.items() if sign * x > sign * ceiling}
         if over:
-            seeds = f"seed{'s' if len(over) > 1 else ''} {', '.join(map(str, over))}"
+            which = f"seed{'s' if len(over) > 1 else ''} {', '.join(map(str, over))}"
             best = numbers.score(study.metric, sign * max(sign * x for x in over.values()))
             found.append(
-                f"Too good: {row.arm}, {seeds}, up to {best}, beyond the declared "
+                f"Too good: {row.arm}, {which}, up to {best}, beyond the declared "
                 f"{numbers.score(study.metric, ceiling)}. Look for a leak before believing it."
             )
     for row in table.rows:
         for state in ("diverged", "collapsed", "failed"):
             met = [each for each in row.results if each.state == state]
             if met:
-                seeds = ", ".join(str(each.entry.seed) for each in met)
-                many = f"seed{'s' if len(met) > 1 else ''} {seeds}"
+                which = ", ".join(str(each.entry.seed) for each in met)
+                many = f"seed{'s' if len(met) > 1 else ''} {which}"
                 found.append(f"{row.arm}, {many}, {state}: {met[0].why}")
         for each in row.results:
             if each.opened > 1:
                 found.append(
                     f"{row.arm}, seed {each.entry.seed}: its test split was opened {each.opened} times."
                 )
+    left = [Entry(**each) for each in table.state.get("left_out", ())]
+    if left:
+        found.append(words.left_out(left, study))
     found += [f"Arms also differ in {each}." for each in table.state.get("confounds", ())]
     found += [f"{note[:1].upper()}{note[1:]}." for note in table.state.get("notes", ())]
     stale = sum(each.state == "stale" for row in table.rows for each in row.results)

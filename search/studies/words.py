@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from search import numbers
 from search.sheets import named
 from search.studies.amounts import points, span
+from search.studies.folder import Entry
 from search.studies.rows import Compared, Row, Table
+from search.studies.study import Study
+
+FULL = 4  # arms that are told one by one
+LOST = ("collapsed", "diverged", "failed", "stopped", "running", "missing")
 
 
 def sentences(table: Table) -> list[str]:
@@ -13,24 +20,71 @@ def sentences(table: Table) -> list[str]:
     best = table.best
     if best is None or best.mean is None:
         return ["No run counts yet."]
-    metric = table.study.metric
-    said = [f"{best.arm} has the best mean: {named(metric)} {mean(table, best)}."]
-    ties = table.ties
-    rest = [row.arm for row in table.rows if row.mean and row.arm not in (best.arm, *ties)]
-    if ties and not any(each.gap.test for each in table.compared):
-        said.append(f"Nothing is tested: {_untested(table)}.")
-    elif ties:
-        everybody = len(ties) == len(table.rows) - 1 and len(ties) > 1
-        which = "all others" if everybody else _listed(ties)
-        said.append(f"A tie with {which}: the difference may be chance.")
-    elif rest:
-        said.append("It differs from every other arm beyond chance.")
+    scored = f"{named(table.study.metric)} {mean(table, best)}"
+    lost = [row.arm for row in table.rows if row.mean is None]
+    if len(lost) == len(table.rows) - 1:
+        said = [f"{best.arm} alone has a score: {scored}.", "Nothing is compared."]
+    else:
+        said = [f"{best.arm} has the best mean: {scored}.", *_beside(table)]
     lost = [row.arm for row in table.rows if row.mean is None and row.results]
     if lost:
         said.append(f"Of {_listed(lost)} no run counts: {_why(table, lost)}.")
+    if partly := _partly(table):
+        said.append(partly)
     if sensed := _power(table):
         said.append(sensed)
     return said
+
+
+def _beside(table: Table) -> list[str]:
+    """How the best arm stands beside the others that have a score."""
+    best, ties, untested = table.best, table.ties, table.untested
+    others = [row.arm for row in table.rows if row.mean and row is not best]
+    if len(untested) == len(others):
+        return [f"Nothing is tested: {_untested(table)}."]
+    told = [arm for arm in others if arm not in (*ties, *untested)]
+    if any(each.gap.test == "McNemar" for each in table.compared):
+        said = _of_single_runs(ties)
+    elif ties:
+        everybody = len(ties) == len(table.rows) - 1 and len(ties) > 1
+        which = "all others" if everybody else _listed(ties)
+        said = [f"A tie with {which}: the difference may be chance."]
+    else:
+        which = _listed(told) if untested else "every other arm"
+        said = [f"It differs from {which} beyond chance."]
+    if untested:
+        said.append(f"Not tested beside it, for want of runs: {_listed(untested)}.")
+    return said
+
+
+def _of_single_runs(ties: list[str]) -> list[str]:
+    """McNemar's test is of these trained networks on these rows; it knows nothing of other seeds."""
+    found = "differs from every other beyond chance"
+    if ties:
+        found = f"cannot be told from {'that' if len(ties) == 1 else 'those'} of {_listed(ties)}"
+    return [
+        f"On these rows its one network {found} (McNemar).",
+        "Of the arms one run each says nothing: another seed may turn it.",
+    ]
+
+
+def _partly(table: Table) -> str:
+    """The runs that do not count, of arms of which others do; arm by arm where they are few."""
+    found = {}
+    for row in table.rows:
+        away = [each.state for each in row.results if not each.counts]
+        if row.mean and away:
+            why = ", ".join(f"{away.count(state)} {state}" for state in LOST if state in away)
+            found[row.arm] = (len(away), len(row.results), why)
+    if not found:
+        return ""
+    if len(found) <= FULL:
+        told = [f"of {arm} {of - lost} of {of} ({why})" for arm, (lost, of, why) in found.items()]
+        return f"Not all runs count: {_listed(told)}."
+    gone, all_of = sum(each[0] for each in found.values()), sum(each[1] for each in found.values())
+    states = [each.state for row in table.rows if row.arm in found for each in row.results]
+    why = ", ".join(f"{states.count(state)} {state}" for state in LOST if state in states)
+    return f"Not all runs count: of {len(found)} arms {all_of - gone} of {all_of} ({why})."
 
 
 def _untested(table: Table) -> str:
@@ -56,6 +110,16 @@ def mean(table: Table, row: Row) -> str:
     spread = f" ± {plain_points(table.study.metric, found.sd)}" if found.sd is not None else ""
     many = f"{found.n} seed{'s' if found.n > 1 else ''}"
     return f"{numbers.score(table.study.metric, found.mean)}{spread} ({many})"
+
+
+def left_out(left: Sequence[Entry], study: Study) -> str:
+    """Which seeds of a study have run and are not in its table."""
+    away, have = sorted({each.seed for each in left}), study.run_seeds
+    runs = f"{len(left)} run{'s' if len(left) > 1 else ''}"
+    return (
+        f"Left out: seed{'s' if len(away) > 1 else ''} {_listed([*map(str, away)])}, of which {runs} came to an end. "
+        f"This table is of seed{'s' if len(have) > 1 else ''} {_listed([*map(str, have)])} alone."
+    )
 
 
 def plain_points(metric: str, value: float) -> str:
@@ -107,7 +171,7 @@ def _why(table: Table, arms: list[str]) -> str:
         if row.arm in arms
         for result in row.results
     )
-    return ", ".join(told)
+    return ", ".join(told) + (" each" if len(arms) > 1 and len(told) == 1 else "")
 
 
 def _listed(names: list[str]) -> str:

@@ -30,6 +30,7 @@ def lines(table: Table) -> tuple[list[str], list[list[str]]]:
     # Where not all are held against one arm, each row names its own.
     several = len({each.other for each in table.compared}) > 1 and study.compare != "all"
     ties, best = table.ties, table.best
+    alone = sum(bool(row.mean) for row in table.rows) == 1  # the best of one is none
     headings = [
         "arm",
         "n",
@@ -50,7 +51,7 @@ def lines(table: Table) -> tuple[list[str], list[list[str]]]:
             mean = f"{numbers.score(study.metric, found.mean)}{spread}"
             interval = range_of(study.metric, found)
         mark = ""
-        if best and row.arm == best.arm:
+        if best and row.arm == best.arm and not alone:
             mark = "best"
         elif row.arm in ties:
             mark = "= best"
@@ -202,13 +203,13 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A tabular for booktabs, without the columns of cost."""
+    """A tabular for booktabs, without the columns of cost; beneath it, in plain lines, what has to be known beside it."""
     headings, rows = lines(table)
-    kept = range(7)
-    columns = "l" + "r" * 2 + "l" * 4
+    kept = range(8)
+    columns = "l" + "r" * 2 + "l" * 5
     body = [" & ".join(_escaped(row[n]) for n in kept) + r" \\" for row in rows]
     head = " & ".join(_escaped(headings[n]) for n in kept) + r" \\"
-    lead = rf"% {table.study.question}"
+    lead = "% " + " ".join(table.study.question.split())
     return "\n".join(
         [
             lead,
@@ -220,8 +221,23 @@ def latex(table: Table) -> str:
             r"\bottomrule",
             r"\end{tabular}",
             "",
+            r"\par\medskip",
+            r"{\footnotesize\raggedright",
+            *(rf"{_escaped(note)}\par" for note in _noted(table)),
+            "}",
+            "",
         ]
     )
+
+
+def _noted(table: Table) -> list[str]:
+    """The answer, the claims and the warnings, each in a line."""
+    judged = [
+        f"Claimed of {who}: {printed}; here {ours}, {verdict}. Source: {source}."
+        for who, printed, ours, verdict, source in claimed(table)[1]
+    ]
+    noted = [" ".join(words.sentences(table)), *judged, *table.warnings]
+    return [" ".join(note.split()) for note in noted]
 
 
 def drawn(table: Table) -> list[RenderableType]:
@@ -242,6 +258,10 @@ def drawn_difference(table: Table, arm: str, other: str) -> list[RenderableType]
             raise Refusal(
                 f"there is no arm '{name}'", path="diff", value=name, remedy=nearest(name, rows)
             )
+    if arm == other:
+        raise Refusal(
+            "an arm beside itself", path="diff", value=arm, remedy=f"two of {', '.join(rows)}"
+        )
     found, metric = difference(table, arm, other), table.study.metric
     seeds = sorted({*rows[arm].scores} | {*rows[other].scores})
     lines = []
@@ -359,6 +379,7 @@ _LATEX = {
     "−": "$-$",
 }
 _LATEX |= {"–": "--", "^": r"\^{}", "{": r"\{", "}": r"\}", "~": r"\~{}"}
+_LATEX |= {">": "$>$", "|": r"\textbar{}", "×": r"$\times$", "…": r"\dots{}", "→": r"$\to$"}
 
 
 def _escaped(text: str) -> str:

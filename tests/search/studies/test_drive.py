@@ -88,6 +88,39 @@ def test_more_seeds_and_one_arm_alone(written: Write, tmp_path: Path) -> None:
         drive.run(Study.load(str(path)), out=out, only=["lr 3"])
 
 
+def left_out(folder: Folder) -> list[str]:
+    return [line for line in table.read(folder).warnings if line.startswith("Left out: ")]
+
+
+def test_seeds_that_have_run_are_not_left_out_without_a_word(
+    written: Write, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs"
+    folder = drive.run(Study.load(str(written(seeds=3))), out=str(out))
+    assert not left_out(folder)
+    said = cli("study", written(seeds=1), "--out", out, "--quiet")
+    line = "Left out: seeds 1 and 2, of which 4 runs came to an end. This table is of seed 0 alone."
+    assert left_out(folder) == [line] and line in " ".join(said.out.split())
+    for form in ("md", "latex", "json"):
+        assert line in cli("study", folder.url, "table", "--as", form).out
+    assert line in (out / "small" / "report.html").read_text()
+    # With other epochs it is another study's cells that have run; back again, they are its own.
+    drive.run(Study.load(str(written(seeds=1)), ["set.phases.0.epochs=1"]), out=str(out))
+    assert not left_out(folder)
+    drive.run(Study.load(str(written(seeds=1))), out=str(out))
+    assert left_out(folder) == [line]
+    drive.run(Study.load(str(written(seeds=3))), out=str(out))
+    assert not left_out(folder)
+
+
+def test_more_seeds_are_counted_on_when_the_file_gets_fewer(written: Write, tmp_path: Path) -> None:
+    out = str(tmp_path / "runs")
+    drive.run(Study.load(str(written(seeds=2))), out=out, more_seeds=1, only=["lr 0.02"])
+    folder = drive.run(Study.load(str(written(seeds=1))), out=out, only=["lr 0.02"])
+    assert sorted({entry.seed for entry in folder.entries}) == [0, 1, 2], "1 is in between"
+    assert not left_out(folder)
+
+
 def test_another_study_does_not_take_a_folder_over(written: Write, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     assert cli("study", written(seeds=1), "--only", "lr 0.02", "--out", out).code == 0
@@ -146,14 +179,14 @@ def test_a_run_before_is_made_once_and_shared(written: Write, base: Path, tmp_pa
         "scratch": {LR: 0.05},
     }
     before = {"pretrained": {"recipe": str(base), "set": {"phases.0.epochs": 2, "name": "first"}}}
-    path = written(
-        arms=arms,
-        factors={},
-        before=before,
-        seeds=2,
-        vary=["phases.0.init", LR],
-        baseline="scratch",
-    )
+    asked = {
+        "arms": arms,
+        "factors": {},
+        "before": before,
+        "vary": ["phases.0.init", LR],
+        "baseline": "scratch",
+    }
+    path = written(seeds=2, **asked)
     said = cli("study", path, "--out", tmp_path / "runs")
     folder = Folder.open(str(tmp_path / "runs" / "small"))
     assert "6 runs to do of 6, and 2 before them ->" in said.err
@@ -168,6 +201,8 @@ def test_a_run_before_is_made_once_and_shared(written: Write, base: Path, tmp_pa
     before_again = runs_of(folder)
     drive.run(Study.load(str(path)), out=str(tmp_path / "runs"))
     assert runs_of(folder) == before_again
+    drive.run(Study.load(str(written(seeds=1, **asked))), out=str(tmp_path / "runs"))
+    assert "seed 1, of which 3 runs came to an end" in left_out(folder)[0]
 
 
 def test_stale_runs_are_told_and_made_again_when_asked(
@@ -223,6 +258,7 @@ def test_looking_at_a_study(written: Write, tmp_path: Path) -> None:
     for words, said in {
         ("diff", "lr 0.1"): "two arms",
         ("diff", "a", "b"): "no arm 'a'",
+        ("diff", "lr 0.1", "lr 0.1"): "an arm beside itself",
         ("tabel",): "none of status, table, diff",
         ("table", "--as", "xml"): "none of terminal",
     }.items():

@@ -109,6 +109,20 @@ def test_what_else_differs_is_refused_by_its_name_or_allowed(
     assert everything.confounds == []
 
 
+def test_what_a_broad_factor_holds_is_listed_beside_the_table(written: Write) -> None:
+    two = {"a": {}, "b": {LR: 0.05, EPOCHS: 4}}
+    for name in ("phases.0", "phases.*", "*"):
+        (note,) = planned(written(arms=two, factors={}, vary=[name])).notes
+        assert note == (
+            f"the factor `{name}` holds 2 kinds of differences: "
+            f"epochs ({EPOCHS}): 3 (a); 4 (b) | learning rate ({LR}): 0.1 (a); 0.05 (b)"
+        )
+    # Named one by one, or of one kind, they are what is asked about.
+    assert planned(written(arms=two, factors={}, vary=[LR, EPOCHS])).notes == []
+    one = {"a": {}, "b": {MOMENTUM: 0.5}}
+    assert planned(written(arms=one, factors={}, vary=["phases.0"])).notes == []
+
+
 def test_a_factor_alone_is_no_confound(written: Write) -> None:
     assert planned(written()).confounds == []
     grid = {LR: [0.1, 0.01], "data.batch": [32, 64]}

@@ -165,6 +165,17 @@ def test_an_arm_without_a_run_that_counts_is_in_the_pictures(tmp_path: Path) -> 
     assert [text.get_text() for text in axes.texts] == ["3 diverged"]
 
 
+def test_what_is_not_tested_is_no_tie_and_what_is_alone_not_the_best(tmp_path: Path) -> None:
+    scores: Scores = {"one": [0.9, 0.91, 0.92], "other": [0.8, "diverged", "diverged"]}
+    told = words(page.html(table.read(study(tmp_path / "two", scores))))
+    assert "Best: one" in told and "0 of 1 other arm with a score, 1 untested" in told
+    assert "Not all runs count: of other 1 of 3 (2 diverged)." in told
+    alone: Scores = {"one": [0.9, "missing", "missing"], "other": ["missing"] * SEEDS}
+    told = words(page.html(table.read(study(tmp_path / "one", alone))))
+    assert "one alone has a score: test accuracy 90.0 % (1 seed). Nothing is compared." in told
+    assert "Only one has a score" in told and "Best: " not in told and "Ties with" not in told
+
+
 def test_every_pair_in_a_matrix(tmp_path: Path) -> None:
     told = section(page.html(table.read(study(tmp_path, CLEAR, compare="all"))), "compared")
     assert "1 · as good tie +40.2 – " in told and "3 · slow -40.2 -40.0 – " in told.replace(

@@ -104,6 +104,12 @@ def test_single_runs_are_held_against_each_other_row_by_row(make: Make) -> None:
     assert versus.gap.test == "McNemar" and versus.verdict == "better"
     assert versus.rows == "40 rows only b gets right, 0 only a"
     assert any("has no spread: a, b" in line for line in found.warnings)
+    said = " ".join(words.sentences(found))
+    assert "On these rows its one network differs from every other beyond chance" in said
+    assert "Of the arms one run each says nothing" in said and "every other arm" not in said
+    near = {"a": hits["a"], "b": np.array([np.arange(ROWS) < 102])}
+    said = " ".join(words.sentences(make({"a": [0.6], "b": [0.61]}, hits=near)))
+    assert "its one network cannot be told from that of a (McNemar)" in said
 
 
 def test_one_pair_that_is_left_of_several_seeds_is_not_tested(make: Make) -> None:
@@ -112,6 +118,36 @@ def test_one_pair_that_is_left_of_several_seeds_is_not_tested(make: Make) -> Non
     assert versus.gap.n == 1 and versus.verdict == "untested" and not versus.gap.test
     assert "Nothing is tested: of b one run counts." in words.sentences(found)
     assert all("one run of each" not in said for said in words.sentences(found))
+    assert found.ties == [] and found.untested == ["b"], "what is not tested is no tie"
+    marks = [row[6] for row in writing.lines(found)[1]]
+    assert marks == ["best", "untested"], "and cannot be told from nothing"
+    assert "Not all runs count: of b 1 of 2 (1 collapsed)." in words.sentences(found)
+
+
+def test_some_arms_are_tested_and_others_not(make: Make) -> None:
+    scores = {"a": [0.9, 0.92, 0.91], "b": [0.7, 0.72, 0.715], "c": [0.8, 0.5, 0.5]}
+    found = make(scores)
+    assert words.sentences(found)[1:4] == [
+        "It differs from b beyond chance.",
+        "Not tested beside it, for want of runs: c.",
+        "Not all runs count: of c 1 of 3 (2 collapsed).",
+    ]
+
+
+def test_many_arms_that_lost_runs_are_summed(make: Make) -> None:
+    lossy = {f"arm {n}": [0.8, 0.81, 0.5] for n in range(5)}
+    told = words.sentences(make({"base": [0.8, 0.81, 0.82], **lossy}))
+    assert "Not all runs count: of 5 arms 10 of 15 (5 collapsed)." in told
+
+
+def test_an_arm_that_alone_has_runs_is_not_the_best(make: Make) -> None:
+    found = make({"a": [0.9, 0.91], "b": []})
+    said = words.sentences(found)
+    assert said[:2] == [
+        "a alone has a score: test accuracy 90.5 % ± 0.7 (2 seeds).",
+        "Nothing is compared.",
+    ]
+    assert [row[6] for row in writing.lines(found)[1]] == ["", "untested"]
 
 
 def test_equal_gaps_of_few_seeds_are_no_certainty(make: Make) -> None:
@@ -169,6 +205,55 @@ def test_claims_are_judged(make: Make) -> None:
     assert "tolerance 50 points" in told[2][1] and "no run" in told[6][1]
 
 
+SEEN = {"a": [0.82, 0.8, 0.81, 0.83], "b": [0.88, 0.93, 0.86, 0.9]}  # b: +7.8 ± 3.4 points
+WIDE = {"a": [0.82, 0.6, 0.81, 0.95], "b": [0.88, 0.93, 0.86, 0.9]}  # b: +9.8 ± 28; a: ± 23
+
+
+@pytest.mark.parametrize(
+    ("scores", "claim", "verdict", "why"),
+    [
+        (SEEN, {"arm": "a", "value": 0.82}, "reproduced", "79.4 to 83.6 %"),
+        (SEEN, {"arm": "a", "value": 0.9}, "not reproduced", "79.4 to 83.6 %"),
+        (WIDE, {"arm": "a", "value": 0.9}, "cannot tell", "is wider than ± 5 points"),
+        (WIDE, {"arm": "b", "value": 0.5}, "not reproduced", "interval"),
+        (SEEN, {"arm": "b", "over": "a", "value": 0.09}, "reproduced", "interval"),
+        (SEEN, {"arm": "b", "over": "a", "value": -0.3}, "not reproduced", "interval"),
+        (SEEN, {"arm": "b", "over": "a", "value": 0}, "not reproduced", "interval"),
+        (WIDE, {"arm": "b", "over": "a", "value": 0.1}, "cannot tell", "holds 0 as well"),
+        (WIDE, {"arm": "b", "over": "a", "value": -0.1}, "cannot tell", "holds 0 as well"),
+        (WIDE, {"arm": "b", "over": "a", "value": 0}, "cannot tell", "say a tolerance"),
+        # Of the same numbers with a tolerance, what the interval holds and not what its middle is.
+        (SEEN, {"arm": "a", "value": 0.82, "tolerance": 0.05}, "reproduced", "tolerance 5 points"),
+        (SEEN, {"arm": "a", "value": 0.82, "tolerance": 0.01}, "cannot tell", "79.4 to 83.6 %"),
+        (SEEN, {"arm": "a", "value": 0.9, "tolerance": 0.05}, "not reproduced", "79.4 to 83.6 %"),
+        (WIDE, {"arm": "a", "value": 0.8, "tolerance": 0.05}, "cannot tell", "tolerance"),
+        (WIDE, {"arm": "a", "value": 0.5, "tolerance": 0.5}, "reproduced", "tolerance"),
+        ({"a": [0.8], "b": [0.9]}, {"arm": "a", "value": 0.8}, "cannot tell", "one run"),
+        ({"a": [0.8] * 3, "b": [0.9] * 3}, {"arm": "a", "value": 0.8}, "cannot tell", "all seeds"),
+    ],
+)
+def test_a_claim_is_reproduced_where_the_interval_can_tell(
+    make: Make, scores: Scores, claim: dict[str, Any], verdict: str, why: str
+) -> None:
+    found = make(scores, claims=[{**claim, "source": "printed", "scale": None}])
+    (told,) = found.claims
+    assert told.verdict == verdict and why in told.because, told
+
+
+def test_a_claimed_difference_is_not_reproduced_by_what_the_table_calls_a_tie(make: Make) -> None:
+    """Alone p is .026; among three comparisons it is a tie."""
+    scores = {"a": [0.96, 0.95, 0.97], "b": [0.904, 0.890, 0.906], "c": [0.878, 0.802, 0.855]}
+    claims = [{"arm": "c", "over": "a", "value": -0.12, "source": "printed", "scale": None}]
+    assert make(scores, claims=claims, compare="all").claims[0].verdict == "cannot tell"
+
+
+def test_the_margin_is_the_tolerance_of_a_claim_of_no_difference(make: Make) -> None:
+    near = {"a": [0.9, 0.8, 0.85], "b": [0.901, 0.8011, 0.8512]}
+    claims = [{"arm": "b", "over": "a", "value": 0, "source": "printed", "scale": None}]
+    assert make(near, claims=claims, margin=0.01).claims[0].verdict == "reproduced"
+    assert make(near, claims=claims).claims[0].verdict == "not reproduced"
+
+
 def test_a_factor_is_compared_within_the_others(make: Make, tmp_path: Path) -> None:
     names = ["x 1, plain", "x 1, good", "x 2, plain", "x 2, good"]
     factors = {"x": {"x 1": {}, "x 2": {}}, "way": {"plain": {}, "good": {}}}
@@ -190,6 +275,29 @@ def test_text_of_all_kinds(make: Make) -> None:
     tree = json.loads(writing.written(found, "json"))
     assert tree["arms"][1]["beside"]["other"] == "a_b" and tree["cells"][0]["run"] == "a_b-0"
     assert writing.frame(found)["test/accuracy"].tolist() == [0.9, 0.8, 0.7, 0.6]
+
+
+def test_a_paper_is_told_all_that_the_terminal_is(make: Make) -> None:
+    claims = [{"arm": "a_b", "value": 0.5, "source": "R 1 & 2", "scale": None}]
+    scores = {"a_b": [0.9, 0.92, 0.91], "lossy": [0.8, 0.5, 0.81]}
+    found = make(scores, claims=claims, ceiling=0.85, question="Which of these\n{two} is it?")
+    told = writing.latex(found)
+    tabular, _, notes = told.partition(r"\end{tabular}")
+    assert tabular.startswith("% Which of these {two} is it?\n\\begin"), "a comment is one line"
+    head, first, second = (line for line in tabular.splitlines() if line.endswith(r" \\"))
+    assert head.count("&") == first.count("&") == second.count("&") == 7
+    assert r"& runs \\" in head and r"1 collapsed (seed 1) \\" in second
+    assert r"\begin{tabular}{lrrlllll}" in tabular
+    for said in (
+        r"Too good: a\_b, seeds 0, 1, 2, up to 92.0 \%",
+        "Look for a leak",
+        "lossy, seed 1, collapsed: no better than naming the largest class",
+        r"a\_b has the best mean",
+        "Not all runs count: of lossy 2 of 3 (1 collapsed)",
+        r"Claimed of a\_b: 50.0 \%; here 91.0 \%, not reproduced",
+        r"R 1 \& 2",
+    ):
+        assert said in notes, said
 
 
 def test_who_ties_in_the_table_ties_in_the_headline(make: Make) -> None:
