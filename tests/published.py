@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
 from collections.abc import Callable
@@ -190,3 +191,21 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Data], str]
     """`published(recipe.data)`: the URL of a small set of that form."""
     folder = tmp_path_factory.mktemp("published")
     return lambda data: packed(data, folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], str]:
+    """`tiny_clip(16)`: the run of a CLIP for pictures of this size, one step old: weights to begin with."""
+
+    @functools.cache
+    def made(size: int) -> str:
+        from cluster.run import run
+        from trainers.recipe import Recipe
+        from trainers.rooms import ROOT
+
+        short = {"data.size": size, "phases.0.epochs": None, "phases.0.steps": 1}
+        recipe = Recipe.load(str(ROOT / "recipes" / "clip_digits.yaml"))
+        here = {"scale.device": "cpu", "log.tensorboard": False}
+        return run(recipe.override({**short, **here}), out=str(tmp_path_factory.mktemp("clip"))).url
+
+    return made
