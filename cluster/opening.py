@@ -61,6 +61,8 @@ def foreknown(
     recipe: Recipe, dataset: Dataset, plans: list[Plan], folder: str, parent: str | None
 ) -> dict[str, bytes]:
     """Files that tell of the model and the data; a `Refusal` where they do not fit each other."""
+    if not any(run and checkpoint.latest(run) for run in (folder, parent)):
+        demands.check_begun(recipe)
     shape = build.shape(recipe, dataset.manifest, begun=folder)
     for index in range(len(recipe.phases)):
         feed.mixing(recipe, index, shape)

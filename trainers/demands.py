@@ -128,6 +128,21 @@ def _check_tail(recipe: Recipe, index: int, dataset: Dataset) -> None:
         )
 
 
+def check_begun(recipe: Recipe) -> None:
+    """Refuse a task that leaves the model as it is beside a model that has learnt nothing: its weights are random."""
+    learnt = bool(recipe.model.pretrained)
+    for index, phase in enumerate(recipe.phases):
+        learnt = learnt or phase.init is not None
+        keeps = bool(rooms.door("tasks", phase.task.name).constants.get("KEEPS_MODEL"))
+        if keeps and not learnt:
+            raise Refusal(
+                f"task '{phase.task.name}' leaves the model as it is, and its weights are random: nothing was learnt before",
+                path=f"phases.{index}.init",
+                remedy=f"set phases.{index}.init to a run (of recipes/clip_digits.yaml, say), or model.pretrained",
+            )
+        learnt = learnt or not keeps
+
+
 def check_judged(recipe: Recipe, dataset: Dataset) -> None:
     """Refuse to choose checkpoints by a validation split that says nothing of a class that is learnt."""
     kept = recipe.keep.metric or ""

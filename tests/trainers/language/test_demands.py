@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.commands import cli
-from trainers import rooms
+from trainers import demands, rooms
+from trainers.recipe import Recipe
 
 RECIPES = rooms.ROOT / "recipes"
 QUICK = ["scale.device=cpu", "scale.threads=1", "log.tensorboard=false", "--json"]
@@ -39,6 +40,16 @@ def refused(out: Path, recipe: str, *words: str) -> dict[str, str]:
     assert not out.exists() or not any(out.iterdir()), "no run folder"
     found: dict[str, str] = json.loads(said.out)
     return found
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One step of the tiny CLIP: weights that are there."""
+    out = tmp_path_factory.mktemp("clip")
+    words = ["data.size=8", "model.layers=1", "phases.0.epochs=null", "phases.0.steps=1"]
+    said = cli("train", RECIPES / "clip_digits.yaml", *QUICK, *words, "--out", out)
+    assert said.code == 0, said.err
+    return str(json.loads(said.out)["run"])
 
 
 def of_captions(folder: Path, tokens: int) -> list[str]:
@@ -82,15 +93,24 @@ TIP = ["data.size=8", "model.layers=1", "phases.0.task.alphas=[1]", "phases.0.ta
     ],
 )  # fmt: skip
 def test_a_cache_gets_what_it_was_asked_to_hold(
-    tmp_path: Path, words: list[str], path: str, value: int, error: str
+    clip: str, tmp_path: Path, words: list[str], path: str, value: int, error: str
 ) -> None:
-    found = refused(tmp_path / "runs", "tip_adapter_digits.yaml", *TIP, *words)
+    begun = f"phases.0.init={clip}"
+    found = refused(tmp_path / "runs", "tip_adapter_digits.yaml", begun, *TIP, *words)
     assert (found["path"], found["value"]) == (path, value)
     assert re.search(error, found["error"])
 
 
-def test_what_is_asked_for_is_taken(tmp_path: Path) -> None:
-    words = [*TIP, f"{SHOTS}=2", f"{PLACES}=2", "phases.0.epochs=1", "--out", str(tmp_path)]
+def test_what_is_asked_for_is_taken(clip: str, tmp_path: Path) -> None:
+    words = [
+        *TIP,
+        f"phases.0.init={clip}",
+        f"{SHOTS}=2",
+        f"{PLACES}=2",
+        "phases.0.epochs=1",
+        "--out",
+        str(tmp_path),
+    ]
     said = cli("train", RECIPES / "tip_adapter_digits.yaml", *QUICK, *words)
     assert said.code == 0, said.err
 
@@ -110,11 +130,27 @@ def test_a_batch_of_one_has_nothing_to_tell_apart(
 
 
 @pytest.mark.parametrize("task", ["coop", "clip_labels", "zero_shot", "tip_adapter", "clip_linear"])
-def test_two_classes_of_one_name_are_refused_with_both_labels(tmp_path: Path, task: str) -> None:
+def test_two_classes_of_one_name_are_refused_with_both_labels(
+    clip: str, tmp_path: Path, task: str
+) -> None:
     names = "[zero, one, two, One, four, five, six, seven, eight, nine]"
     words = ["data.size=8", "model.layers=1", f"phases.0.task={{name: {task}, names: {names}}}"]
+    words.append(f"phases.0.init={clip}")
     if task == "tip_adapter":
         words.append("data.subset.shots=16")
     found = refused(tmp_path / "runs", "clip_digits.yaml", *words)
     assert (found["path"], found["value"]) == ("names", "One")
     assert "classes '1' and '3' are both called 'One'" in found["error"]
+
+
+@pytest.mark.parametrize("task", ["coop", "tip_adapter", "clip_linear", "zero_shot"])
+def test_beside_random_weights_nothing_is_learnt(clip: str, tmp_path: Path, task: str) -> None:
+    words = ["data.size=8", "model.layers=1", f"phases.0.task={task}", "phases.0.steps=1"]
+    found = refused(tmp_path / "runs", "coop_digits.yaml", *words)
+    assert found["path"] == "phases.0.init" and "weights are random" in found["error"]
+    assert f"'{task}'" in found["error"] and "model.pretrained" in found["remedy"]
+    recipe = Recipe.load(str(RECIPES / "coop_digits.yaml"), words)
+    demands.check_begun(recipe.override({"model.pretrained": clip}))
+    demands.check_begun(recipe.override({"phases.0.init": clip}))
+    first = Recipe.load(str(RECIPES / "clip_digits.yaml")).plain()["phases"][0]
+    demands.check_begun(recipe.override({"phases": [first, recipe.plain()["phases"][0]]}))
