@@ -141,6 +141,12 @@ def _left_out(recipe: Recipe, path: str) -> bool:
     return node is None
 
 
+def scores(arm: Arm) -> set[str]:
+    """The scores that its runs end with: what is measured on val is measured on test too, at the end."""
+    known = arm.recipe.scores()
+    return known | {score.replace("val/", "test/", 1) for score in known}
+
+
 def before(study: Study) -> Iterator[tuple[str, int | None, Recipe]]:
     """(name, the seed of whose cells it is before, recipe) of the runs that others start from; None: of all."""
     for name, said in study.before.items():

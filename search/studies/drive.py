@@ -21,7 +21,7 @@ from datasets import progress, store
 from datasets.refusal import Refusal, nearest
 from datasets.shards import Dataset
 from search.studies import arms as arms_of
-from search.studies import guards, leaks, same, seeds
+from search.studies import guards, leaks, looking, same, seeds
 from search.studies.arms import Arm, Cell
 from search.studies.folder import STUDY, Entry, Folder
 from search.studies.study import Study
@@ -121,9 +121,11 @@ def _written(folder: Folder, made: Plan, extra: list[int]) -> None:
     folder.amend(
         status="running",
         error=None,
+        spent=None,
         # Run by its folder, the study has them among its own; by its file it has not.
         more_seeds=sorted({*folder.state.get("more_seeds", []), *extra}) or None,
         arms={arm.label: dict(arm.values) for arm in made.arms},
+        marks=looking.marks(made.study, made.arms),
         confounds=[str(each) for each in made.confounds] or None,
         notes=made.notes or None,
         lookalikes=made.lookalikes,
@@ -167,17 +169,30 @@ class _Driver:
             self._keep()
             if queue:
                 before = f", and {len(first)} before them" if first else ""
-                todo = f"{len(queue) - len(first)} runs to do of {len(self.cells)}{before}"
+                many = len(queue) - len(first)
+                runs = "1 run" if many == 1 else f"{many} runs"
+                todo = f"{runs} to do of {len(self.cells)}{before}"
                 self.teller.line(f"{todo} -> {self.folder.url}")
                 pool = Pool(scale, self.made.study.parallel or alone(scale))
                 if not pool.here:
                     admit(self.runs)
                 for served in pool.serve(lambda: self._next(queue), self._stopping):
                     self._ended(served)
+        self._end(queue)
+
+    def _end(self, queue: Sequence[Wanted | Cell]) -> None:
+        """Write down how it ended, with what was not begun."""
         status = "finished"
         if not all(self._final(entry) for entry in self.entries.values()):
-            status = "stopped" if self.signals or self._late() else "incomplete"
+            status = "stopped" if self.signals else "incomplete"
         self._keep(status=status)
+        left = sum(isinstance(each, Cell) for each in queue)
+        if left and self._late() and not self.signals:
+            spent = (
+                f"the {self.made.study.seconds:g} s of `seconds` are spent, "
+                f"{left} of {len(self.cells)} runs not begun: a larger seconds=... goes on"
+            )
+            self.folder.amend(spent=spent, notes=[*self.made.notes, spent])
 
     def _note(self, cell: Cell) -> None:
         """The cell's entry, as far as it can be known before what it starts from has run."""

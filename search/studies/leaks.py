@@ -17,7 +17,7 @@ from datasets.packed import leaks
 from datasets.packed.shelf import Shelf
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
-from search.studies.arms import BEFORE, Arm, before
+from search.studies.arms import BEFORE, Arm, before, scores
 from search.studies.study import Study
 from trainers import feed
 from trainers.data import Data
@@ -65,10 +65,7 @@ def check(study: Study, arms: Sequence[Arm], datasets: Mapping[str, Dataset]) ->
         except Refusal as refusal:
             refusal.error = f"arm '{arm.label}': {refusal.error}"
             raise
-        known = arm.recipe.scores()
-        known |= {
-            score.replace("val/", "test/", 1) for score in known
-        }  # at the end, of all of them
+        known = scores(arm)
         wanted = {"metric": study.metric}
         wanted |= {f"claims.{n}.metric": c.metric for n, c in enumerate(study.claims) if c.metric}
         for path, metric in wanted.items():

@@ -16,8 +16,8 @@ from datasets.page import Tile, render
 from search import facts, numbers
 from search.report import Picture, coloured
 from search.sheets import WORST, Cell, Sheet, named
+from search.studies import looking, words, writing
 from search.studies import table as tables
-from search.studies import words, writing
 from search.studies.amounts import points, span
 from search.studies.arms import short_name
 from search.studies.folder import STUDY, Folder
@@ -31,7 +31,7 @@ TALL = 4.5  # inches
 
 def write(folder: Folder) -> str:
     """Draw report.html into a study's folder; its path or URL."""
-    return refreshed(tables.read(folder), anew=True)
+    return refreshed(tables.read(looking.seen(folder)), anew=True)
 
 
 def refreshed(table: Table, *, anew: bool = False) -> str:

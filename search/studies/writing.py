@@ -313,6 +313,10 @@ def drawn_states(table: Table) -> list[RenderableType]:
         rows.append([row.arm, *(_state(table, by_seed.get(seed)) for seed in seeds)])
     found = states(table)
     said = f"{found['status']}: {found['done']} of {found['of']} runs"
+    if spent := table.state.get("spent"):
+        said += f"; {spent}"
+    elif found["status"] in ("interrupted", "stopped"):
+        said += "; the same command goes on"
     return [_rich(["arm", *(f"seed {seed}" for seed in seeds)], rows), "", said]
 
 

@@ -236,7 +236,7 @@ def test_other_data_under_finished_runs_are_refused(written: Write, tmp_path: Pa
 
 def test_looking_at_a_study(written: Write, tmp_path: Path) -> None:
     path, out = written(), tmp_path / "runs"
-    assert "not run: 0 of 0 runs" in cli("study", path, "status", "--out", out).out
+    assert "not run: 0 of 4 runs" in cli("study", path, "status", "--out", out).out
     assert cli("study", out / "small", "status").code == 2, "there is none yet"
     drive.run(Study.load(str(path)), out=str(out))
     status = cli("study", path, "status", "--out", out)
@@ -302,6 +302,9 @@ def test_a_killed_study_goes_on_and_repeats_nothing(
     study.until(lambda: out.exists() and finished(out) >= 2)
     os.killpg(study.process.pid, signal.SIGKILL)
     study.process.wait(PATIENCE)
+    status = cli("study", path, "status", "--out", out).out
+    assert "interrupted: " in status and "; the same command goes on" in status
+    assert "running" not in status, "its process is dead"
     done = {
         path.parent.name: path.stat().st_mtime_ns
         for path in out.glob("base-*/predictions.parquet")
@@ -332,11 +335,21 @@ def test_a_stopped_study_saves_and_goes_on(written: Write, base: Path, tmp_path:
     assert [*Path(folder.run_url(begun), "checkpoints").glob("step-*")], "it saved"
 
 
-def test_the_budget_ends_it(written: Write, tmp_path: Path) -> None:
-    path = written(seconds=0.001)
-    folder = drive.run(Study.load(str(path)), out=str(tmp_path / "runs"))
-    assert folder.state["status"] == "stopped"
+def test_the_budget_ends_it_and_is_named(written: Write, tmp_path: Path) -> None:
+    path, out = written(seconds=0.001), tmp_path / "runs"
+    said = cli("study", path, "--out", out)
+    spent = (
+        "the 0.001 s of `seconds` are spent, 4 of 4 runs not begun: a larger seconds=... goes on"
+    )
+    assert said.code == 0 and said.err.splitlines()[-1] == spent, "no Ctrl-C: nobody stopped it"
+    assert f"- T{spent[1:]}." in said.out
+    folder = Folder.open(str(out / "small"))
+    assert folder.state["status"] == "incomplete"
     assert all(state == ["missing"] * 2 for state in states(folder).values())
+    assert f"incomplete: 0 of 4 runs; {spent}" in cli("study", path, "status", "--out", out).out
+    whole = cli("study", path, "seconds=600", "--out", out)
+    assert whole.code == 0 and "are spent" not in whole.err + whole.out
+    assert all(state == ["finished"] * 2 for state in states(folder).values())
 
 
 @pytest.fixture
