@@ -21,7 +21,7 @@ from datasets import progress, store
 from datasets.refusal import Refusal, nearest
 from datasets.shards import Dataset
 from search.studies import arms as arms_of
-from search.studies import guards, leaks, looking, same, seeds
+from search.studies import fitting, guards, leaks, looking, same, seeds
 from search.studies.arms import Arm, Cell
 from search.studies.folder import STUDY, Entry, Folder
 from search.studies.study import Study
@@ -89,6 +89,7 @@ def run(
     digests = {label: data.manifest.digest for label, data in made.datasets.items()}
     guards.distinct([(cell.arm, cell.recipe, digests[cell.arm]) for cell in cells])
     _same_data(folder, digests, rerun_stale)
+    fitting.check(study, fitting.unproven(cells, folder, only), made.datasets, folder)
     with Lock(folder.url):
         others = same.other_arms(folder.state.get("arms", ()), known)
         seeds.note_left_out(folder, study, made.arms, digests, runs)
