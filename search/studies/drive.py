@@ -48,6 +48,7 @@ def plan(
     """Everything that can be known beforehand. Raises Refusal for whatever would spoil the table."""
     listed = arms_of.arms(study)
     guards.check_names(study, listed)
+    guards.check_seeded(study, listed)
     shown = progress.silent if quiet else progress.shown
     datasets = leaks.opened(listed, shown=shown)
     notes = leaks.check(study, listed, datasets)
@@ -90,7 +91,7 @@ def run(
     guards.distinct([(cell.arm, cell.recipe, digests[cell.arm]) for cell in cells])
     _same_data(folder, digests, rerun_stale)
     fitting.check(study, fitting.unproven(cells, folder, only), made.datasets, folder)
-    with Lock(folder.url):
+    with Lock(folder.url, "this study is being run", "wait for it, or stop it: this then goes on"):
         others = same.other_arms(folder.state.get("arms", ()), known)
         seeds.note_left_out(folder, study, made.arms, digests, runs)
         _written(folder, made, extra)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from search.studies import drive
+from search.studies.amounts import spread
 from search.studies.folder import Folder
 from search.studies.study import Study
 from tests.commands import cli
@@ -56,3 +57,17 @@ def test_runs_of_other_recipes_are_not_shown_as_those_of_the_file(
     other = cli("study", written(question="Does momentum help?"), "table", "--out", out)
     assert other.code == 2 and "the folder holds another study" in other.err
     assert other.err.count("\n") == 1 and not other.out
+
+
+def test_a_broken_file_of_the_folder_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "runs" / "small" / "study.yaml"
+    file.parent.mkdir(parents=True)
+    file.write_text("name: [")
+    said = cli("study", file.parent, "table")
+    assert said.code == 2 and said.err.startswith(f"error: {file}: not readable as YAML")
+
+
+def test_one_point_is_one() -> None:
+    assert [spread("val/accuracy", x) for x in (0.01, 0.02, 0.015)] == [
+        *("1 point", "2 points", "1.5 points")
+    ]
