@@ -21,7 +21,7 @@ from datasets import progress, store
 from datasets.refusal import Refusal, nearest
 from datasets.shards import Dataset
 from search.studies import arms as arms_of
-from search.studies import fitting, guards, leaks, looking, same, seeds
+from search.studies import checked, firsts, fitting, guards, leaks, looking, same, seeds
 from search.studies.arms import Arm, Cell
 from search.studies.folder import STUDY, Entry, Folder
 from search.studies.study import Study
@@ -131,6 +131,7 @@ def _written(folder: Folder, made: Plan, extra: list[int]) -> None:
         confounds=[str(each) for each in made.confounds] or None,
         notes=made.notes or None,
         lookalikes=made.lookalikes,
+        sets=checked.sets(made.arms, made.datasets, leaks.MOST_IDS),
     )
 
 
@@ -324,6 +325,9 @@ class _Driver:
 
     def _keep(self, **changes: Any) -> None:
         self.folder.write_entries(
-            self.entries.values(), seconds=round(self._seconds(), 1), **changes
+            self.entries.values(),
+            seconds=round(self._seconds(), 1),
+            before=firsts.told(self.urls),
+            **changes,
         )
         self.teller.show(self.entries)

@@ -142,7 +142,8 @@ def check_seeded(study: Study, arms: Sequence[Arm]) -> None:
     """Refuse a path that shall get the seed where no run has anything on the way to it: its last key would go unlooked at."""
     recipes = [arm.recipe for arm in arms] + [recipe for _, _, recipe in before(study)]
     for path in study.seeded:
-        if all(left_out(recipe, path) for recipe in recipes):
+        elsewhere = study.scales and path.endswith(".seed")  # another scale may have it
+        if not elsewhere and all(left_out(recipe, path) for recipe in recipes):
             raise Refusal(
                 f"'{path}' is in no run of the study: what holds it is left out in all of them",
                 path="seeded",

@@ -16,7 +16,7 @@ from datasets.page import Tile, render
 from search import facts, numbers
 from search.report import Picture, coloured
 from search.sheets import WORST, Cell, Sheet, named
-from search.studies import looking, words, writing
+from search.studies import checked, firsts, looking, words, writing
 from search.studies import table as tables
 from search.studies.amounts import points, span
 from search.studies.arms import short_name
@@ -73,6 +73,7 @@ def context(table: Table) -> dict[str, Any]:
         "points": numbers.is_fraction(table.study.metric),
         "compared": _compared(table),
         "claims": _claims(table) if table.claims else None,
+        "checked": checked.verdicts(table),
         "cells": _cells(table),
         "machine": _machine(table),
         "commands": _commands(table),
@@ -95,9 +96,12 @@ def _tiles(table: Table) -> list[Tile]:
     results = [each for row in table.rows for each in row.results]
     left = sum(not each.counts for each in results)
     counting = f"{left} do{'es' if left == 1 else ''} not count" if left else "all count"
+    first = firsts.of(table.folder, table.state)
+    if first:
+        counting += f"; {numbers.count(len(first))} more before them"
     listed.append(Tile("Runs", numbers.count(len(results)), counting))
-    spent = sum(row.seconds for row in table.rows)
-    samples = sum(row.samples for row in table.rows)
+    spent = sum(row.seconds for row in table.rows) + sum(each.seconds for each in first)
+    samples = sum(row.samples for row in table.rows) + sum(each.samples for each in first)
     seen = f"{numbers.short(samples)} images" if samples else ""
     listed.append(Tile("Training", numbers.seconds(spent), seen))
     return listed
@@ -285,6 +289,13 @@ def _cells(table: Table) -> Sheet:
                     Cell(each.why),
                 ]
             )
+    for first in firsts.of(table.folder, table.state):
+        seed = Cell("–") if first.seed is None else Cell(str(first.seed), float(first.seed))
+        seconds = Cell(numbers.number(round(first.seconds, 1)), first.seconds)
+        who = [Cell(f"before: {first.name}"), seed, Cell(first.state), Cell("–"), seconds]
+        rows.append(
+            [*who, Cell(first.run), Cell(first.commit[:8]), Cell(first.digest[:8]), Cell("")]
+        )
     if any(row[-1].text for row in rows):
         return Sheet([*headings, "Why"], rows)
     return Sheet(headings, [row[:-1] for row in rows])

@@ -64,6 +64,14 @@ def test_a_study_from_its_file_to_its_report(written: Write, tmp_path: Path) -> 
     assert any(warning.startswith("Too good: lr 0.1, seed") for warning in found.warnings)
     page = (out / "small" / "report.html").read_text()
     assert "Which rate is better?" in page and "reproduced" in page and "<svg" in page
+    for verdict in (
+        "none: the arms&#39; recipes, parameter counts and loss scales differ in what is compared",
+        "none among 1,797 rows",
+        "opened once by 4 runs, at its end, and by none to choose anything",
+        "4 runs beyond 5.0 %",
+        "none of 4 runs that came to an end",
+    ):
+        assert verdict in page, verdict
     # Its runs are ordinary ones, and are not made again.
     assert len(json.loads(cli("results", "--out", out, "--json").out)) == 4
     before = runs_of(folder)
@@ -198,6 +206,11 @@ def test_a_run_before_is_made_once_and_shared(written: Write, base: Path, tmp_pa
         assert (init is None) == (entry.arm == "scratch")
         if init:
             assert Run(init).recipe.seed == entry.seed
+    html = (tmp_path / "runs" / "small" / "report.html").read_text()
+    assert html.count(">before: pretrained</th>") == 2 and "2 more before them" in html
+    assert all(name in html for name in first)
+    told = json.loads(cli("study", folder.url, "table", "--json").out)["before"]
+    assert [each["seed"] for each in told] == [0, 1] and all(each["samples"] for each in told)
     before_again = runs_of(folder)
     drive.run(Study.load(str(path)), out=str(tmp_path / "runs"))
     assert runs_of(folder) == before_again
