@@ -65,8 +65,8 @@ def _leaks(table: Table) -> list[tuple[str, str]]:
         alike = "not looked at in all sets: they are mixtures or folds, or too large"
     else:
         near = [f"{pair[3]:,} of {pair[0]} look like {pair[1]}" for pair in pairs if pair[3]]
-        alike = "; ".join(near) or none
-    return [*said, ("Pictures that look alike, by pixels and perceptual hash", alike)]
+        alike = f"{'; '.join(near) or none}, by pixels and perceptual hash"
+    return [*said, ("Pictures that look alike", alike)]
 
 
 def _opened(table: Table, results: Sequence[Result]) -> str:

@@ -233,6 +233,13 @@ def _matrix(table: Table) -> Sheet | None:
     return Sheet(["Arm", *(str(place) for place in range(1, len(ranked) + 1))], rows)
 
 
+def _beside_all(table: Table) -> str:
+    """The arm that all others are held against, where it is one and its name is short enough for a heading."""
+    others = {each.other for each in table.compared}
+    (name,) = others if len(others) == 1 else ("",)
+    return name if len(name) <= MOST_LETTERS else ""
+
+
 def _compared(table: Table) -> Sheet | None:
     """Every comparison with all that is known of it."""
     if not any(each.gap.n for each in table.compared):
@@ -245,9 +252,9 @@ def _compared(table: Table) -> Sheet | None:
         gap = each.gap
         over = both = found = "–"
         if gap.low is not None and gap.high is not None:
-            over = span(metric, gap.low, gap.high)
+            over = span(metric, gap.low, gap.high, "")
         if gap.rows_low is not None and gap.rows_high is not None:
-            both = span(metric, gap.rows_low, gap.rows_high)
+            both = span(metric, gap.rows_low, gap.rows_high, "")
         if each.detectable is not None:
             found = words.plain_points(metric, each.detectable)
         rows.append(
@@ -255,7 +262,7 @@ def _compared(table: Table) -> Sheet | None:
                 Cell(each.arm),
                 Cell(each.other),
                 Cell(str(gap.n), float(gap.n)),
-                Cell(points(metric, gap.mean), _known(gap.mean)),
+                Cell(points(metric, gap.mean).removesuffix(" points"), _known(gap.mean)),
                 Cell(each.verdict),
                 Cell(over, gap.low),
                 Cell(both, gap.rows_low),
@@ -266,6 +273,11 @@ def _compared(table: Table) -> Sheet | None:
             ]
         )
     told = [n for n in range(len(headings)) if any(row[n].text not in ("", "–") for row in rows)]
+    if beside := _beside_all(table):
+        told.remove(1)
+        headings[3] = f"Difference to {beside}"
+    if numbers.is_fraction(metric):  # said once, above the column
+        headings[3] += ", points"
     return Sheet([headings[n] for n in told], [[row[n] for n in told] for row in rows])
 
 
