@@ -113,7 +113,7 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from search.studies import drive, page, table, writing
+    from search.studies import ended
     from search.studies.folder import STUDY, Folder
     from search.studies.study import Study
 
@@ -122,15 +122,21 @@ def _run(
         at = Folder.open(path)
         path, out = f"{at.url}/{STUDY}", out or at.url.rpartition("/")[0]
     loaded = Study.load(path, overrides)
-    folder = drive.run(
-        loaded,
-        out=out,
-        quiet=quiet or as_json,
-        only=only,
-        more_seeds=more_seeds,
-        rerun_stale=rerun_stale,
-        by_folder=by_folder,
-    )
+    folder = ended.whole(loaded, out)
+    if folder is None or only or more_seeds or rerun_stale:
+        from search.studies import drive
+
+        folder = drive.run(
+            loaded,
+            out=out,
+            quiet=quiet or as_json,
+            only=only,
+            more_seeds=more_seeds,
+            rerun_stale=rerun_stale,
+            by_folder=by_folder,
+        )
+    from search.studies import page, table, writing
+
     found = table.read(folder)
     report = page.refreshed(found)
     if as_json:

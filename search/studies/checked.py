@@ -19,7 +19,12 @@ def sets(arms: Sequence[Arm], datasets: Mapping[str, Dataset], most: int) -> dic
     for arm in arms:
         manifest = datasets[arm.label].manifest
         rows = sum(split.rows for split in manifest.splits.values())
-        kept = {"kind": manifest.kind, "rows": rows, "ids": rows <= most, "allowed": []}
+        kept: dict[str, Any] = {
+            "kind": manifest.kind,
+            "rows": rows,
+            "ids": rows <= most,
+            "allowed": [],
+        }
         kept = found.setdefault(manifest.digest, kept)
         kept["allowed"] = sorted({*kept["allowed"], *arm.recipe.data.allow_leaks})
     return found

@@ -117,8 +117,7 @@ def _same_data(folder: Folder, digests: Mapping[str, str], anew: bool) -> None:
 
 
 def _written(folder: Folder, made: Plan, extra: list[int]) -> None:
-    tree = made.study.model_dump(mode="json", exclude_unset=True)
-    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(made.study.plain(), sort_keys=False, allow_unicode=True, width=100)
     store.write_bytes(store.join(folder.url, STUDY), text.encode())
     folder.amend(
         status="running",
@@ -168,7 +167,7 @@ class _Driver:
             for cell in self.cells:
                 self._note(cell)
             first = [*self._missing_first(wished)]
-            queue = [*first, *self._missing(wished, rerun_stale)]
+            queue: list[Wanted | Cell] = [*first, *self._missing(wished, rerun_stale)]
             self._keep()
             if queue:
                 before = f", and {len(first)} before them" if first else ""

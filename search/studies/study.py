@@ -201,6 +201,10 @@ class Study(Frozen):
             _check_claim(study, claim, f"claims.{index}")
         return study.model_copy(update={"scale": chosen, **_replaced(study, chosen)})
 
+    def plain(self) -> dict[str, Any]:
+        """What was said, as a plain tree."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
     @property
     def sized(self) -> Scale:
         """The chosen scale; without any an empty one."""
