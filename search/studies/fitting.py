@@ -12,7 +12,7 @@ from search.studies import arms as arms_of
 from search.studies.arms import BEFORE, Cell
 from search.studies.folder import Folder
 from search.studies.study import Study
-from trainers import feed
+from trainers import feed, rooms
 from trainers.recipe import Recipe
 
 
@@ -38,13 +38,23 @@ def check(
                 _check(opening.resolved(recipe), feed.dataset(recipe.data), folder)
     for cell in cells:
         with _said_of(f"arm '{cell.arm}'"):
-            _check(opening.resolved(_from_nothing(cell.recipe)), datasets[cell.arm], folder)
+            rests = bool(cell.starts_from) and _rests(cell.recipe)
+            recipe = opening.resolved(_from_nothing(cell.recipe))
+            _check(recipe, datasets[cell.arm], folder, orders_alone=rests)
 
 
-def _check(recipe: Recipe, dataset: Dataset, folder: Folder) -> None:
+def _rests(recipe: Recipe) -> bool:
+    """Whether a task leaves the model as it is: that of a run before it, without which it would be refused."""
+    names = (phase.task.name for phase in recipe.phases)
+    return any(rooms.door("tasks", name).constants.get("KEEPS_MODEL") for name in names)
+
+
+def _check(recipe: Recipe, dataset: Dataset, folder: Folder, *, orders_alone: bool = False) -> None:
     if recipe.data.cleans_first:
         return  # its data are known when others have judged them
     plans = opening.plans_of(recipe, dataset, recipe.scale.group[1])
+    if orders_alone:
+        return
     opening.foreknown(recipe, dataset, plans, f"{folder.url}/runs", None)
 
 
