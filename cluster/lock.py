@@ -30,7 +30,13 @@ class Lock:
     That minute is waited for, since whoever starts a lost driver again, such as a job's retries, would do so only once.
     """
 
-    def __init__(self, folder: str) -> None:
+    def __init__(
+        self,
+        folder: str,
+        doing: str = "this run is being trained",
+        remedy: str = "wait for it, stop it, or change the recipe",
+    ) -> None:
+        self.doing, self.remedy = doing, remedy
         self.folder, self.url = folder, store.join(folder, "lock.json")
         self.token = uuid.uuid4().hex
         self._done = threading.Event()
@@ -41,10 +47,10 @@ class Lock:
         while holder := self._taken():
             if holder["host"] == socket.gethostname() or (silent and silent != holder):
                 raise Refusal(
-                    f"this run is being trained by process {holder['pid']} on {holder['host']}",
+                    f"{self.doing} by process {holder['pid']} on {holder['host']}",
                     path=self.folder,
                     value=holder["pid"],
-                    remedy="wait for it, stop it, or change the recipe",
+                    remedy=self.remedy,
                 )
             if silent is None:
                 logger.warning(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from datasets import assembled, cached, store, subsets
 from datasets.cleaning import lists, view
-from datasets.mixing import Mixing
 from datasets.orders import Rows
 from datasets.packed import manifest as manifests
 from datasets.packed.columns import Array
@@ -14,9 +15,12 @@ from datasets.sampling.mixture import Mixture
 from datasets.sampling.samplers import Sampler
 from datasets.shards import Dataset, open_fold
 from trainers import rooms
-from trainers.build import Shape, on_part
 from trainers.data import Data, Ingredient
 from trainers.recipe import Recipe
+
+if TYPE_CHECKING:
+    from datasets.mixing import Mixing
+    from trainers.build import Shape
 
 
 def dataset(data: Data, *, shown: Shown = silent) -> Dataset:
@@ -72,6 +76,8 @@ def samplers(recipe: Recipe, dataset: Dataset) -> list[Sampler]:
 
 def sampler(recipe: Recipe, index: int, dataset: Dataset) -> Sampler:
     """Who fills the batches of a phase."""
+    from trainers.build import on_part  # what the data alone need goes without torch
+
     data = recipe.phase_data(index)
     lanes = data.lanes or min(data.batch, 64)
     if data.mixture:
@@ -117,6 +123,8 @@ def mixing(recipe: Recipe, index: int, shape: Shape) -> Mixing | None:
             value=1,
             remedy="use data.batch=2 or more, or set data.train.mix=[]",
         )
+    from datasets.mixing import Mixing
+
     mixers = [rooms.door("mixers", part.name).build({}, part.arguments) for part in parts]
     return Mixing(mixers, len(shape.classes))
 

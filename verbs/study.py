@@ -68,19 +68,23 @@ def study(
 
 
 def _table(path: str, overrides: list[str], out: str | None) -> Table:
-    """As it stands; of a file of which nothing has been run, what is asked."""
+    """As it stands: of a file what it asks for, whether run or not."""
     from datasets import store
-    from search.studies import table
+    from search.studies import looking, table
     from search.studies.folder import STUDY, Folder
     from search.studies.study import Study
 
     if not path.endswith((".yaml", ".yml")):
-        return table.read(Folder.open(path))
+        folder = Folder.open(path)
+        if not overrides:
+            return table.read(looking.seen(folder))
+        loaded = Study.load(store.join(folder.url, STUDY), overrides)
+        return table.read(looking.asked(folder, loaded, by_folder=True))
     loaded = Study.load(path, overrides)
     folder = Folder.of(loaded, out)
     if not store.exists(store.join(folder.url, STUDY)):
         return table.unrun(loaded, folder)
-    return table.read(folder)
+    return table.read(looking.asked(folder, loaded))
 
 
 def _look(found: Table, action: str, arms: list[str], form: str) -> None:
@@ -109,7 +113,7 @@ def _run(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    from search.studies import drive, page, table, writing
+    from search.studies import ended
     from search.studies.folder import STUDY, Folder
     from search.studies.study import Study
 
@@ -118,15 +122,21 @@ def _run(
         at = Folder.open(path)
         path, out = f"{at.url}/{STUDY}", out or at.url.rpartition("/")[0]
     loaded = Study.load(path, overrides)
-    folder = drive.run(
-        loaded,
-        out=out,
-        quiet=quiet or as_json,
-        only=only,
-        more_seeds=more_seeds,
-        rerun_stale=rerun_stale,
-        by_folder=by_folder,
-    )
+    folder = ended.whole(loaded, out)
+    if folder is None or only or more_seeds or rerun_stale:
+        from search.studies import drive
+
+        folder = drive.run(
+            loaded,
+            out=out,
+            quiet=quiet or as_json,
+            only=only,
+            more_seeds=more_seeds,
+            rerun_stale=rerun_stale,
+            by_folder=by_folder,
+        )
+    from search.studies import page, table, writing
+
     found = table.read(folder)
     report = page.refreshed(found)
     if as_json:
@@ -138,6 +148,8 @@ def _run(
     if status == "stopped":
         sys.stderr.write("stopped; the same command goes on from there\n")
         raise SystemExit(130)
+    if spent := found.state.get("spent"):
+        sys.stderr.write(f"{spent}\n")
     if any(result.state == "failed" for row in found.rows for result in row.results):
         sys.stderr.write("some runs failed; the same command tries them again\n")
         raise SystemExit(1)

@@ -8,7 +8,10 @@ from search.studies.statistics import Mean
 
 def spread(metric: str, value: float) -> str:
     """A size of differences."""
-    return f"{100 * value:.3g} points" if numbers.is_fraction(metric) else f"{value:.3g}"
+    if not numbers.is_fraction(metric):
+        return f"{value:.3g}"
+    size = f"{100 * value:.3g}"
+    return f"{size} point" if size == "1" else f"{size} points"
 
 
 def span(metric: str, low: float, high: float, unit: str = " points") -> str:

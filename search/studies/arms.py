@@ -69,6 +69,7 @@ def arms(study: Study) -> list[Arm]:
     """Every combination, in the order of the file. Raises Refusal, with the arm, where a recipe does not take one."""
     factors = factors_of(study)
     found: list[Arm] = []
+    bases: dict[str, Recipe] = {}
     for levels in itertools.product(*factors.values()):
         changes: Changes = {}
         for level in levels:
@@ -83,8 +84,10 @@ def arms(study: Study) -> list[Arm]:
             )
         values = dict(zip(factors, (level.value for level in levels), strict=True))
         path = study.sized.recipe or _recipe_of(study, values)
+        if path not in bases:  # a mistake in it is no arm's own
+            bases[path] = _base(path, study)
         try:
-            recipe = _base(path, study).override(changes)
+            recipe = bases[path].override(changes)
         except Refusal as refusal:
             raise _in_arm(label, refusal) from None
         _check_before(study, label, recipe)
@@ -127,11 +130,11 @@ def cells(study: Study, listed: list[Arm]) -> list[Cell]:
 
 def seeded(study: Study, recipe: Recipe, seed: int) -> Recipe:
     """The recipe of one run. A path in what this recipe leaves out, such as the seed of a noise it lacks, is none of its."""
-    own = [path for path in study.seeded if not _left_out(recipe, path)]
+    own = [path for path in study.seeded if not left_out(recipe, path)]
     return recipe.override({"seed": seed, **dict.fromkeys(own, seed)})
 
 
-def _left_out(recipe: Recipe, path: str) -> bool:
+def left_out(recipe: Recipe, path: str) -> bool:
     """Whether a key on the way to the last one of a dotted path is known and null."""
     node: Any = recipe.plain()
     for key in path.split(".")[:-1]:
@@ -139,6 +142,12 @@ def _left_out(recipe: Recipe, path: str) -> bool:
             return False  # a mistake, which `override` tells
         node = node[key]
     return node is None
+
+
+def scores(arm: Arm) -> set[str]:
+    """The scores that its runs end with: what is measured on val is measured on test too, at the end."""
+    known = arm.recipe.scores()
+    return known | {score.replace("val/", "test/", 1) for score in known}
 
 
 def before(study: Study) -> Iterator[tuple[str, int | None, Recipe]]:
@@ -223,7 +232,10 @@ def _loaded(path: str, place: str) -> Recipe:
         at = str(Path(ROOT, path))
     if not store.exists(at):
         raise Refusal(
-            "no such recipe", path=place, value=path, remedy="`python launch.py list recipes`"
+            f"no such recipe, '{path}'",
+            path=place,
+            value=path,
+            remedy="`python launch.py list recipes`",
         )
     return Recipe.load(at)
 

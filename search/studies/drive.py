@@ -21,7 +21,7 @@ from datasets import progress, store
 from datasets.refusal import Refusal, nearest
 from datasets.shards import Dataset
 from search.studies import arms as arms_of
-from search.studies import guards, leaks, same, seeds
+from search.studies import checked, firsts, fitting, guards, leaks, looking, same, seeds
 from search.studies.arms import Arm, Cell
 from search.studies.folder import STUDY, Entry, Folder
 from search.studies.study import Study
@@ -48,6 +48,7 @@ def plan(
     """Everything that can be known beforehand. Raises Refusal for whatever would spoil the table."""
     listed = arms_of.arms(study)
     guards.check_names(study, listed)
+    guards.check_seeded(study, listed)
     shown = progress.silent if quiet else progress.shown
     datasets = leaks.opened(listed, shown=shown)
     notes = leaks.check(study, listed, datasets)
@@ -89,7 +90,8 @@ def run(
     digests = {label: data.manifest.digest for label, data in made.datasets.items()}
     guards.distinct([(cell.arm, cell.recipe, digests[cell.arm]) for cell in cells])
     _same_data(folder, digests, rerun_stale)
-    with Lock(folder.url):
+    fitting.check(study, fitting.unproven(cells, folder, only), made.datasets, folder)
+    with Lock(folder.url, "this study is being run", "wait for it, or stop it: this then goes on"):
         others = same.other_arms(folder.state.get("arms", ()), known)
         seeds.note_left_out(folder, study, made.arms, digests, runs)
         _written(folder, made, extra)
@@ -115,18 +117,20 @@ def _same_data(folder: Folder, digests: Mapping[str, str], anew: bool) -> None:
 
 
 def _written(folder: Folder, made: Plan, extra: list[int]) -> None:
-    tree = made.study.model_dump(mode="json", exclude_unset=True)
-    text = yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100)
+    text = yaml.safe_dump(made.study.plain(), sort_keys=False, allow_unicode=True, width=100)
     store.write_bytes(store.join(folder.url, STUDY), text.encode())
     folder.amend(
         status="running",
         error=None,
+        spent=None,
         # Run by its folder, the study has them among its own; by its file it has not.
         more_seeds=sorted({*folder.state.get("more_seeds", []), *extra}) or None,
         arms={arm.label: dict(arm.values) for arm in made.arms},
+        marks=looking.marks(made.study, made.arms),
         confounds=[str(each) for each in made.confounds] or None,
         notes=made.notes or None,
         lookalikes=made.lookalikes,
+        sets=checked.sets(made.arms, made.datasets, leaks.MOST_IDS),
     )
 
 
@@ -163,21 +167,34 @@ class _Driver:
             for cell in self.cells:
                 self._note(cell)
             first = [*self._missing_first(wished)]
-            queue = [*first, *self._missing(wished, rerun_stale)]
+            queue: list[Wanted | Cell] = [*first, *self._missing(wished, rerun_stale)]
             self._keep()
             if queue:
                 before = f", and {len(first)} before them" if first else ""
-                todo = f"{len(queue) - len(first)} runs to do of {len(self.cells)}{before}"
+                many = len(queue) - len(first)
+                runs = "1 run" if many == 1 else f"{many} runs"
+                todo = f"{runs} to do of {len(self.cells)}{before}"
                 self.teller.line(f"{todo} -> {self.folder.url}")
                 pool = Pool(scale, self.made.study.parallel or alone(scale))
                 if not pool.here:
                     admit(self.runs)
                 for served in pool.serve(lambda: self._next(queue), self._stopping):
                     self._ended(served)
+        self._end(queue)
+
+    def _end(self, queue: Sequence[Wanted | Cell]) -> None:
+        """Write down how it ended, with what was not begun."""
         status = "finished"
         if not all(self._final(entry) for entry in self.entries.values()):
-            status = "stopped" if self.signals or self._late() else "incomplete"
+            status = "stopped" if self.signals else "incomplete"
         self._keep(status=status)
+        left = sum(isinstance(each, Cell) for each in queue)
+        if left and self._late() and not self.signals:
+            spent = (
+                f"the {self.made.study.seconds:g} s of `seconds` are spent, "
+                f"{left} of {len(self.cells)} runs not begun: a larger seconds=... goes on"
+            )
+            self.folder.amend(spent=spent, notes=[*self.made.notes, spent])
 
     def _note(self, cell: Cell) -> None:
         """The cell's entry, as far as it can be known before what it starts from has run."""
@@ -307,6 +324,9 @@ class _Driver:
 
     def _keep(self, **changes: Any) -> None:
         self.folder.write_entries(
-            self.entries.values(), seconds=round(self._seconds(), 1), **changes
+            self.entries.values(),
+            seconds=round(self._seconds(), 1),
+            before=firsts.told(self.urls),
+            **changes,
         )
         self.teller.show(self.entries)

@@ -66,8 +66,8 @@ class Folder:
     @property
     def study(self) -> Study:
         """As it was run last."""
-        text = store.read_bytes(store.join(self.url, STUDY)).decode()
-        return Study.check(read_yaml(text, self.url))
+        url = store.join(self.url, STUDY)
+        return Study.check(read_yaml(store.read_bytes(url).decode(errors="replace"), url))
 
     @property
     def state(self) -> dict[str, Any]:

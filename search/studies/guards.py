@@ -13,7 +13,7 @@ from typing import Any
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from search.results import flatten
-from search.studies.arms import Arm, factors_of, paths_of
+from search.studies.arms import Arm, before, factors_of, left_out, paths_of
 from search.studies.study import Study
 from trainers import build
 from trainers.describe import preview, without_weights
@@ -136,6 +136,20 @@ def check_names(study: Study, arms: Sequence[Arm]) -> None:
             if name not in known and not hits:
                 listed = f"a path of the recipe{' or one of ' + ', '.join(sorted(known)) if known else ''}"
                 raise Refusal(f"'{name}' names nothing", path=place, value=name, remedy=listed)
+
+
+def check_seeded(study: Study, arms: Sequence[Arm]) -> None:
+    """Refuse a path that shall get the seed where no run has anything on the way to it: its last key would go unlooked at."""
+    recipes = [arm.recipe for arm in arms] + [recipe for _, _, recipe in before(study)]
+    for path in study.seeded:
+        elsewhere = study.scales and path.endswith(".seed")  # another scale may have it
+        if not elsewhere and all(left_out(recipe, path) for recipe in recipes):
+            raise Refusal(
+                f"'{path}' is in no run of the study: what holds it is left out in all of them",
+                path="seeded",
+                value=path,
+                remedy="leave it out, or set what holds it",
+            )
 
 
 def distinct(cells: Sequence[tuple[str, Recipe, str]]) -> None:

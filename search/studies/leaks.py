@@ -17,7 +17,7 @@ from datasets.packed import leaks
 from datasets.packed.shelf import Shelf
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
-from search.studies.arms import BEFORE, Arm, before
+from search.studies.arms import BEFORE, Arm, before, scores
 from search.studies.study import Study
 from trainers import feed
 from trainers.data import Data
@@ -65,10 +65,7 @@ def check(study: Study, arms: Sequence[Arm], datasets: Mapping[str, Dataset]) ->
         except Refusal as refusal:
             refusal.error = f"arm '{arm.label}': {refusal.error}"
             raise
-        known = arm.recipe.scores()
-        known |= {
-            score.replace("val/", "test/", 1) for score in known
-        }  # at the end, of all of them
+        known = scores(arm)
         wanted = {"metric": study.metric}
         wanted |= {f"claims.{n}.metric": c.metric for n, c in enumerate(study.claims) if c.metric}
         for path, metric in wanted.items():
@@ -144,7 +141,8 @@ def _check_ids(arm: Arm, dataset: Dataset) -> None:
             *arm.recipe.data.allow_leaks
         }:
             raise Refusal(
-                f"arm '{arm.label}': {len(shared):,} ids of {one} are in {other} too, the first is {shared[0]}",
+                f"arm '{arm.label}': {len(shared):,} id{'s' if len(shared) > 1 else ''} of {one} "
+                f"{'are' if len(shared) > 1 else 'is'} in {other} too, the first is {shared[0]}",
                 path="data.allow_leaks",
                 value=int(shared[0]),
                 remedy=f"pack the set without them, or set data.allow_leaks=[{one}/{other}]",
@@ -184,11 +182,17 @@ def lookalikes(
             pair = {f"{split}/{within}", f"{within}/{split}"}
             if exact and not pair & {*arm.recipe.data.allow_leaks}:
                 raise Refusal(
-                    f"arm '{arm.label}': {exact:,} pictures of {split} are in {within} too, stored otherwise",
+                    f"arm '{arm.label}': {_pictures(exact, split)} {'is' if exact == 1 else 'are'} "
+                    f"in {within} too, stored otherwise",
                     path="data.allow_leaks",
                     value=exact,
                     remedy=f"pack the set without them, or set data.allow_leaks=[{within}/{split}]",
                 )
             if near:
-                notes.append(f"{near:,} pictures of {split} look like pictures of {within}")
+                looks = "looks like one" if near == 1 else "look like pictures"
+                notes.append(f"{_pictures(near, split)} {looks} of {within}")
     return found, list(dict.fromkeys(notes))
+
+
+def _pictures(count: int, split: str) -> str:
+    return f"{count:,} picture{'' if count == 1 else 's'} of {split}"

@@ -16,8 +16,8 @@ from datasets.page import Tile, render
 from search import facts, numbers
 from search.report import Picture, coloured
 from search.sheets import WORST, Cell, Sheet, named
+from search.studies import checked, firsts, looking, words, writing
 from search.studies import table as tables
-from search.studies import words, writing
 from search.studies.amounts import points, span
 from search.studies.arms import short_name
 from search.studies.folder import STUDY, Folder
@@ -31,7 +31,7 @@ TALL = 4.5  # inches
 
 def write(folder: Folder) -> str:
     """Draw report.html into a study's folder; its path or URL."""
-    return refreshed(tables.read(folder), anew=True)
+    return refreshed(tables.read(looking.seen(folder)), anew=True)
 
 
 def refreshed(table: Table, *, anew: bool = False) -> str:
@@ -73,6 +73,7 @@ def context(table: Table) -> dict[str, Any]:
         "points": numbers.is_fraction(table.study.metric),
         "compared": _compared(table),
         "claims": _claims(table) if table.claims else None,
+        "checked": checked.verdicts(table),
         "cells": _cells(table),
         "machine": _machine(table),
         "commands": _commands(table),
@@ -95,9 +96,12 @@ def _tiles(table: Table) -> list[Tile]:
     results = [each for row in table.rows for each in row.results]
     left = sum(not each.counts for each in results)
     counting = f"{left} do{'es' if left == 1 else ''} not count" if left else "all count"
+    first = firsts.of(table.folder, table.state)
+    if first:
+        counting += f"; {numbers.count(len(first))} more before them"
     listed.append(Tile("Runs", numbers.count(len(results)), counting))
-    spent = sum(row.seconds for row in table.rows)
-    samples = sum(row.samples for row in table.rows)
+    spent = sum(row.seconds for row in table.rows) + sum(each.seconds for each in first)
+    samples = sum(row.samples for row in table.rows) + sum(each.samples for each in first)
     seen = f"{numbers.short(samples)} images" if samples else ""
     listed.append(Tile("Training", numbers.seconds(spent), seen))
     return listed
@@ -229,6 +233,13 @@ def _matrix(table: Table) -> Sheet | None:
     return Sheet(["Arm", *(str(place) for place in range(1, len(ranked) + 1))], rows)
 
 
+def _beside_all(table: Table) -> str:
+    """The arm that all others are held against, where it is one and its name is short enough for a heading."""
+    others = {each.other for each in table.compared}
+    (name,) = others if len(others) == 1 else ("",)
+    return name if len(name) <= MOST_LETTERS else ""
+
+
 def _compared(table: Table) -> Sheet | None:
     """Every comparison with all that is known of it."""
     if not any(each.gap.n for each in table.compared):
@@ -241,9 +252,9 @@ def _compared(table: Table) -> Sheet | None:
         gap = each.gap
         over = both = found = "–"
         if gap.low is not None and gap.high is not None:
-            over = span(metric, gap.low, gap.high)
+            over = span(metric, gap.low, gap.high, "")
         if gap.rows_low is not None and gap.rows_high is not None:
-            both = span(metric, gap.rows_low, gap.rows_high)
+            both = span(metric, gap.rows_low, gap.rows_high, "")
         if each.detectable is not None:
             found = words.plain_points(metric, each.detectable)
         rows.append(
@@ -251,7 +262,7 @@ def _compared(table: Table) -> Sheet | None:
                 Cell(each.arm),
                 Cell(each.other),
                 Cell(str(gap.n), float(gap.n)),
-                Cell(points(metric, gap.mean), _known(gap.mean)),
+                Cell(points(metric, gap.mean).removesuffix(" points"), _known(gap.mean)),
                 Cell(each.verdict),
                 Cell(over, gap.low),
                 Cell(both, gap.rows_low),
@@ -262,6 +273,11 @@ def _compared(table: Table) -> Sheet | None:
             ]
         )
     told = [n for n in range(len(headings)) if any(row[n].text not in ("", "–") for row in rows)]
+    if beside := _beside_all(table):
+        told.remove(1)
+        headings[3] = f"Difference to {beside}"
+    if numbers.is_fraction(metric):  # said once, above the column
+        headings[3] += ", points"
     return Sheet([headings[n] for n in told], [[row[n] for n in told] for row in rows])
 
 
@@ -285,6 +301,13 @@ def _cells(table: Table) -> Sheet:
                     Cell(each.why),
                 ]
             )
+    for first in firsts.of(table.folder, table.state):
+        seed = Cell("–") if first.seed is None else Cell(str(first.seed), float(first.seed))
+        seconds = Cell(numbers.number(round(first.seconds, 1)), first.seconds)
+        who = [Cell(f"before: {first.name}"), seed, Cell(first.state), Cell("–"), seconds]
+        rows.append(
+            [*who, Cell(first.run), Cell(first.commit[:8]), Cell(first.digest[:8]), Cell("")]
+        )
     if any(row[-1].text for row in rows):
         return Sheet([*headings, "Why"], rows)
     return Sheet(headings, [row[:-1] for row in rows])

@@ -15,8 +15,11 @@ from trainers.rooms import ROOT
 _SHOWN = 6  # arms that are named
 
 
-def check(folder: Folder, study: Study) -> None:
-    """Refuse a folder that holds another study: another question, score or recipe would take its table's place."""
+def check(folder: Folder, study: Study, *, scored: bool = True) -> None:
+    """Refuse a folder that holds another study: another question, score or recipe would take its table's place.
+
+    Without `scored` another score is none: the same runs are looked at by it.
+    """
     if not store.exists(store.join(folder.url, STUDY)):
         return
     held = folder.study
@@ -26,13 +29,17 @@ def check(folder: Folder, study: Study) -> None:
         ("recipe", _recipe(held), _recipe(study)),
     )
     for name, then, now in pairs:
-        if then != now:
+        if then != now and (scored or name != "metric"):
             raise Refusal(
                 f"the folder holds another study: its {name} is '{_short(then)}', not '{_short(now)}'",
                 path=folder.url,
                 value=_short(then),
                 remedy="give this one another name (name=...) or --out; where it is the same study, "
-                f"run its folder with the change: study {folder.url} {name}=...",
+                + (
+                    f"run its folder with the change: study {folder.url} {name}=..."
+                    if scored
+                    else f"look at its folder: study {folder.url} table"
+                ),
             )
 
 

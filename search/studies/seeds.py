@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 
-from cluster import opening
 from cluster.run import Run
-from cluster.train import run_folder
 from search.studies import arms as arms_of
 from search.studies.arms import BEFORE, Arm, Cell
 from search.studies.folder import Entry, Folder
@@ -68,6 +66,9 @@ def _ended(folder: Folder, more: str) -> list[Entry]:
 
 def _is_of(entry: Entry, folder: Folder, cell: Cell, digest: str, runs: str) -> bool:
     """Whether an old cell's run is the one that the study would make of it today, and is there."""
+    from cluster import opening
+    from cluster.train import run_folder
+
     run = Run(folder.run_url(entry))
     if not run.summary.get("status"):
         return False

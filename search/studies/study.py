@@ -145,8 +145,6 @@ class Study(Frozen):
         said: list[Study | Scale] = [self, *self.scales.values()]
         if isinstance(self.recipe, str) and not any(each.arms or each.factors for each in said):
             raise ValueError("nothing is compared: say arms, factors or several recipes")
-        if any(not values for each in said for values in (each.factors or {}).values()):
-            raise ValueError("a factor without values")
         return self
 
     @classmethod
@@ -186,6 +184,7 @@ class Study(Frozen):
     @classmethod
     def check(cls, tree: Mapping[str, Any]) -> Study:
         """The study of a plain tree."""
+        _check_factors(tree)
         try:
             study = cls.model_validate(tree)
         except ValidationError as error:
@@ -201,6 +200,10 @@ class Study(Frozen):
         for index, claim in enumerate(study.claims):
             _check_claim(study, claim, f"claims.{index}")
         return study.model_copy(update={"scale": chosen, **_replaced(study, chosen)})
+
+    def plain(self) -> dict[str, Any]:
+        """What was said, as a plain tree."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
     @property
     def sized(self) -> Scale:
@@ -219,6 +222,39 @@ class Study(Frozen):
     @property
     def upwards(self) -> bool:
         return self.mode == "max" if self.mode else not numbers.lower_is_better(self.metric)
+
+
+def _check_factors(tree: Mapping[str, Any]) -> None:
+    """Refuse factors that are neither a list of values nor labels with what each changes, the study's and its scales'."""
+    scales = tree.get("scales")
+    said = {"factors": tree.get("factors")}
+    for name, scale in scales.items() if isinstance(scales, dict) else ():
+        said[f"scales.{name}.factors"] = scale.get("factors") if isinstance(scale, dict) else None
+    for place, factors in said.items():
+        for name, values in factors.items() if isinstance(factors, dict) else ():
+            path, short = f"{place}.{name}", str(name).rpartition(".")[2]
+            if not isinstance(values, list | dict):
+                raise Refusal(
+                    f"a factor is a list of values, or labels with what each changes (it is {values!r})",
+                    path=path,
+                    value=values,
+                    remedy=f"[{values}, ...]",
+                )
+            if not values:
+                raise Refusal(
+                    "a factor without values",
+                    path=path,
+                    value=values,
+                    remedy=f"give it values, or leave {short} out",
+                )
+            for label, changes in values.items() if isinstance(values, dict) else ():
+                if not isinstance(changes, dict):
+                    raise Refusal(
+                        f"'{label}' should be a mapping of dotted paths to values (it is {changes!r})",
+                        path=f"{path}.{label}",
+                        value=changes,
+                        remedy=f"{label}: {{dotted.path: value}}, or a list of values",
+                    )
 
 
 def _is_set(tree: Mapping[str, Any], rest: str) -> bool:

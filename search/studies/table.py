@@ -43,12 +43,19 @@ def read(folder: Folder) -> Table:
 def unrun(study: Study, folder: Folder) -> Table:
     """The table of a study of which nothing has been run: its arms, and why its claims cannot be judged."""
     listed = arms_of.arms(study)
-    rows = [Row(arm.label, arm.values, []) for arm in listed]
+    rows = [
+        Row(arm.label, arm.values, [_unbegun(arm.label, seed) for seed in study.run_seeds])
+        for arm in listed
+    ]
     absent = next(filter(None, (_absent(arm.recipe.data) for arm in listed)), "")
     verdict = ("data not at hand", f"there is no {absent}") if absent else ("not run", "")
     unjudged = [Judged(claim, "–", *verdict) for claim in study.claims]
     state = {"status": "not run", "arms": {arm.label: dict(arm.values) for arm in listed}}
     return Table(folder, study, state, rows, claims=unjudged)
+
+
+def _unbegun(arm: str, seed: int) -> Result:
+    return Result(Entry(arm, seed, "", ""), "missing")
 
 
 def _absent(data: Data) -> str:

@@ -12,7 +12,7 @@ from datasets import store
 from datasets.refusal import Refusal, nearest
 from search import numbers, terminal
 from search.results import compare
-from search.studies import words
+from search.studies import firsts, words
 from search.studies.amounts import points, range_of, span
 from search.studies.comparing import difference
 from search.studies.rows import Compared, Result, Table
@@ -171,6 +171,7 @@ def tree(table: Table) -> dict[str, Any]:
         "warnings": table.warnings,
         "seconds": table.state.get("seconds"),
         "cells": _cells(table),
+        "before": [vars(each) for each in firsts.of(table.folder, table.state)],
     }
 
 
@@ -313,6 +314,10 @@ def drawn_states(table: Table) -> list[RenderableType]:
         rows.append([row.arm, *(_state(table, by_seed.get(seed)) for seed in seeds)])
     found = states(table)
     said = f"{found['status']}: {found['done']} of {found['of']} runs"
+    if spent := table.state.get("spent"):
+        said += f"; {spent}"
+    elif found["status"] in ("interrupted", "stopped"):
+        said += "; the same command goes on"
     return [_rich(["arm", *(f"seed {seed}" for seed in seeds)], rows), "", said]
 
 

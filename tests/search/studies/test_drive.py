@@ -64,6 +64,14 @@ def test_a_study_from_its_file_to_its_report(written: Write, tmp_path: Path) -> 
     assert any(warning.startswith("Too good: lr 0.1, seed") for warning in found.warnings)
     page = (out / "small" / "report.html").read_text()
     assert "Which rate is better?" in page and "reproduced" in page and "<svg" in page
+    for verdict in (
+        "none: the arms&#39; recipes, parameter counts and loss scales differ in what is compared",
+        "none among 1,797 rows",
+        "opened once by 4 runs, at its end, and by none to choose anything",
+        "4 runs beyond 5.0 %",
+        "none of 4 runs that came to an end",
+    ):
+        assert verdict in page, verdict
     # Its runs are ordinary ones, and are not made again.
     assert len(json.loads(cli("results", "--out", out, "--json").out)) == 4
     before = runs_of(folder)
@@ -198,6 +206,11 @@ def test_a_run_before_is_made_once_and_shared(written: Write, base: Path, tmp_pa
         assert (init is None) == (entry.arm == "scratch")
         if init:
             assert Run(init).recipe.seed == entry.seed
+    html = (tmp_path / "runs" / "small" / "report.html").read_text()
+    assert html.count(">before: pretrained</th>") == 2 and "2 more before them" in html
+    assert all(name in html for name in first)
+    told = json.loads(cli("study", folder.url, "table", "--json").out)["before"]
+    assert [each["seed"] for each in told] == [0, 1] and all(each["samples"] for each in told)
     before_again = runs_of(folder)
     drive.run(Study.load(str(path)), out=str(tmp_path / "runs"))
     assert runs_of(folder) == before_again
@@ -236,7 +249,7 @@ def test_other_data_under_finished_runs_are_refused(written: Write, tmp_path: Pa
 
 def test_looking_at_a_study(written: Write, tmp_path: Path) -> None:
     path, out = written(), tmp_path / "runs"
-    assert "not run: 0 of 0 runs" in cli("study", path, "status", "--out", out).out
+    assert "not run: 0 of 4 runs" in cli("study", path, "status", "--out", out).out
     assert cli("study", out / "small", "status").code == 2, "there is none yet"
     drive.run(Study.load(str(path)), out=str(out))
     status = cli("study", path, "status", "--out", out)
@@ -302,6 +315,9 @@ def test_a_killed_study_goes_on_and_repeats_nothing(
     study.until(lambda: out.exists() and finished(out) >= 2)
     os.killpg(study.process.pid, signal.SIGKILL)
     study.process.wait(PATIENCE)
+    status = cli("study", path, "status", "--out", out).out
+    assert "interrupted: " in status and "; the same command goes on" in status
+    assert "running" not in status, "its process is dead"
     done = {
         path.parent.name: path.stat().st_mtime_ns
         for path in out.glob("base-*/predictions.parquet")
@@ -332,11 +348,21 @@ def test_a_stopped_study_saves_and_goes_on(written: Write, base: Path, tmp_path:
     assert [*Path(folder.run_url(begun), "checkpoints").glob("step-*")], "it saved"
 
 
-def test_the_budget_ends_it(written: Write, tmp_path: Path) -> None:
-    path = written(seconds=0.001)
-    folder = drive.run(Study.load(str(path)), out=str(tmp_path / "runs"))
-    assert folder.state["status"] == "stopped"
+def test_the_budget_ends_it_and_is_named(written: Write, tmp_path: Path) -> None:
+    path, out = written(seconds=0.001), tmp_path / "runs"
+    said = cli("study", path, "--out", out)
+    spent = (
+        "the 0.001 s of `seconds` are spent, 4 of 4 runs not begun: a larger seconds=... goes on"
+    )
+    assert said.code == 0 and said.err.splitlines()[-1] == spent, "no Ctrl-C: nobody stopped it"
+    assert f"- T{spent[1:]}." in said.out
+    folder = Folder.open(str(out / "small"))
+    assert folder.state["status"] == "incomplete"
     assert all(state == ["missing"] * 2 for state in states(folder).values())
+    assert f"incomplete: 0 of 4 runs; {spent}" in cli("study", path, "status", "--out", out).out
+    whole = cli("study", path, "seconds=600", "--out", out)
+    assert whole.code == 0 and "are spent" not in whole.err + whole.out
+    assert all(state == ["finished"] * 2 for state in states(folder).values())
 
 
 @pytest.fixture
@@ -362,7 +388,8 @@ def test_two_at_once_are_refused(written: Write, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     with Lock(str(out / "small")):
         said = cli("study", written(), "--out", out)
-    assert said.code == 2 and "being" in said.err and said.err.count("\n") == 1
+    assert said.code == 2 and said.err.count("\n") == 1
+    assert "this study is being run by process" in said.err and "recipe" not in said.err
 
 
 def squared(lr: float) -> dict[str, Any]:

@@ -32,8 +32,15 @@ def planned(path: Path, *words: str) -> drive.Plan:
         ({"seeds": 0}, "needs a seed"),
         ({"seeds": [1, 1]}, "said twice"),
         ({"factors": {}}, "nothing is compared"),
-        ({"factors": {LR: []}}, "factor without values"),
-        ({"scales": {"small": {"factors": {LR: []}}}}, "factor without values"),
+        ({"factors": {LR: []}}, f"factors.{LR}: a factor without values -- give it values"),
+        (
+            {"scales": {"small": {"factors": {LR: []}}}},
+            f"scales.small.factors.{LR}: a factor without",
+        ),
+        ({"factors": {LR: 0.1}}, f"factors.{LR}: a factor is a list of values, or labels"),
+        ({"factors": {"rate": {"low": 0.1}}}, "factors.rate.low: 'low' should be a mapping"),
+        ({"seeded": ["data.noise.sed"]}, "seeded: 'data.noise.sed' is in no run of the study"),
+        ({"seeded": ["data.sed"]}, "sed"),
         ({"factors": {"phases.0.optim.main.lrr": [1, 2]}}, "lrr"),
         ({"factors": {"model.widht": [8, 16]}}, "widht"),
         ({"factors": {LR: [0.1, 0.1]}}, "two arms are called"),
@@ -55,7 +62,7 @@ def planned(path: Path, *words: str) -> drive.Plan:
         ({"claims": [{"arm": "lr 3", "value": 0.5, "source": "a paper"}]}, "no arm 'lr 3'"),
         ({"metric": "test/acuracy"}, "no score 'test/acuracy'"),
         ({"metric": "train/loss"}, "val/accuracy"),
-        ({"recipe": "nowhere.yaml"}, "no such recipe"),
+        ({"recipe": "nowhere.yaml"}, "recipe: no such recipe, 'nowhere.yaml'"),
         ({"metrik": 3}, "unknown key 'metrik'"),
         ({"vary": ["phases.0.optm"]}, "names nothing"),
         ({"allow": ["epoch"]}, "names nothing"),
@@ -278,3 +285,40 @@ def test_seeds_are_paired_unless_told_otherwise(written: Write) -> None:
 def test_yaml_of_a_study_loads_again(written: Write) -> None:
     study = Study.load(str(written()))
     assert Study.check(yaml.safe_load(yaml.safe_dump(study.model_dump(mode="json")))) == study
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "said"),
+    [
+        ({"data.batch": 100_000}, "data.batch", "is more than the"),
+        ({"model": "mlp"}, "model", "does not take inputs of shape (1, 8, 8)"),
+        (
+            {"data.train.transforms": ["python:nomodule:thing"]},
+            "data.train.transforms.0",
+            "nomodule",
+        ),
+    ],
+)
+def test_an_arm_that_cannot_run_is_refused_before_another_trains(
+    written: Write, tmp_path: Path, changes: dict[str, Any], path: str, said: str
+) -> None:
+    arms = {"good": {}, "cannot": changes}
+    vary = ["data", "model"]
+    file = written(arms=arms, factors={}, vary=vary, allow=["parameter count"], seeds=1)
+    out = tmp_path / "runs"
+    refused = cli("study", file, "--out", out)
+    assert refused.code == 2 and refused.err.count("\n") == 1, refused.err
+    assert refused.err.startswith(f"error: {path}: arm 'cannot': ") and said in refused.err
+    assert not out.exists(), "nothing has run"
+    assert cli("study", file, "--only", "good", "--out", out).code == 0, "the other one can"
+
+
+def test_a_run_before_the_arms_that_cannot_run_is_refused_too(
+    written: Write, base: Path, tmp_path: Path
+) -> None:
+    before = {"first": {"recipe": str(base), "set": {"data.batch": 100_000}}}
+    arms = {"scratch": {}, "warm": {"phases.0.init": "before.first"}}
+    file = written(arms=arms, factors={}, before=before, seeds=1)
+    refused = cli("study", file, "--out", tmp_path / "runs")
+    assert refused.code == 2 and "data.batch: the run 'first' before the arms: " in refused.err
+    assert not (tmp_path / "runs").exists()

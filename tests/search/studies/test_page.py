@@ -226,3 +226,19 @@ def test_it_is_drawn_again_where_something_changed_alone(tmp_path: Path) -> None
     run.write_text(run.read_text().replace("0.5", "0.6"))
     page.refreshed(table.read(folder))
     assert "Which is better?" in url.read_text()
+
+
+def test_a_difference_is_to_one_arm_in_points_said_once(tmp_path: Path) -> None:
+    told = section(page.html(table.read(study(tmp_path, CLEAR))), "compared")
+    assert "Arm Seeds Difference to slow, points Verdict" in told and "Beside" not in told
+    assert "good 3 +40.0 better" in told and "+40.0 points" not in told
+    told = section(page.html(table.read(study(tmp_path, CLEAR, compare="all"))), "compared")
+    assert "Arm Beside Seeds Difference, points" in told
+
+
+def test_what_was_checked_is_said_of_an_old_folder_too(tmp_path: Path) -> None:
+    told = section(page.html(table.read(study(tmp_path, CLEAR, ceiling=0.91))), "checked")
+    assert "Leaks between splits not written down: the same command does" in told
+    assert "Ceiling 2 runs beyond 91.0 %" in told
+    assert "Collapse and divergence 3 diverged of 12 runs that came to an end" in told
+    assert "Test split not opened yet" in told
