@@ -28,11 +28,15 @@ def nt_xent(
     return loss, chance
 
 
-def of_views(pictures: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(positive, negative), both (2N, 2N) bool: of rows that are the first views of N pictures, then their second ones."""
-    itself_BB = torch.eye(2 * pictures, dtype=torch.bool, device=device)
-    positive_BB = itself_BB.roll(pictures, 0)
-    return positive_BB, ~(itself_BB | positive_BB)
+def nt_xent_of_views(similarity_BB: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of (2N, 2N) similarities of the first views of N pictures, then their second ones; all others are negatives.
+
+    With one positive a row it is a cross entropy among all other rows, and costs no more. Overwrites the diagonal.
+    """
+    rows = len(similarity_BB)
+    others_BB = similarity_BB.fill_diagonal_(-torch.inf)
+    partner_B = torch.arange(rows, device=similarity_BB.device).roll(rows // 2)
+    return F.cross_entropy(others_BB, partner_B), similarity_BB.new_full((), math.log(rows - 1))
 
 
 def floor(pictures: int, temperature: float) -> float:
@@ -56,5 +60,5 @@ def uniformity(unit_ND: Tensor) -> Tensor:
     if len(unit_ND) < 2:
         return unit_ND.new_zeros(())
     squared = 2 - 2 * (unit_ND @ unit_ND.T)
-    above = torch.ones_like(squared, dtype=torch.bool).triu(1)
-    return squared[above].clamp(min=0).mul(-2).exp().mean().log()
+    near = squared.clamp(min=0).mul(-2).exp().fill_diagonal_(0)
+    return (near.sum() / (len(near) * (len(near) - 1))).log()

@@ -29,7 +29,7 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 
 def loss_of(one: Tensor, two: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
     both = F.normalize(torch.cat([one, two]), dim=1)
-    return contrast.nt_xent(both @ both.T / temperature, *contrast.of_views(len(one), one.device))
+    return contrast.nt_xent_of_views(both @ both.T / temperature)
 
 
 @pytest.mark.parametrize("pictures", [2, 7, 64])

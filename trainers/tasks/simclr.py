@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from datasets.batch import Batch
 from datasets.ranges import Width
 from trainers import anatomy, parallel
-from trainers.contrast import alignment, floor, nt_xent, of_views, uniformity
+from trainers.contrast import alignment, floor, nt_xent_of_views, uniformity
 from trainers.task import Step, Task
 
 NEEDS = ("image", "image_2")  # views: data.train.views=2
@@ -64,12 +64,11 @@ class SimCLR(Task):
             views_2BP = parallel.gather(pairs_B2P, counted=not batch.weightless).unbind(1)
             rows = torch.cat(views_2BP)
             num_pictures = len(views_2BP[0])
-            similarity = rows @ rows.T / self.temperature
-            loss, chance = nt_xent(similarity, *of_views(num_pictures, rows.device))
+            loss, chance = nt_xent_of_views(rows @ rows.T / self.temperature)
         with torch.no_grad():
             logs = {
                 "chance": chance,
-                "floor": loss.new_tensor(floor(num_pictures, self.temperature)),
+                "floor": loss.new_full((), floor(num_pictures, self.temperature)),
                 "alignment": alignment(*views_2BP),
                 "uniformity": torch.stack([uniformity(view_BP) for view_BP in views_2BP]).mean(),
             }
