@@ -5,25 +5,36 @@ Labels are learnt from the whole train split, whatever part of it, or whatever w
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import nn
 
+from cluster.opening import resolved
 from cluster.saved import Saved
 from cluster.session import choose_device
+from cluster.tasks import Workers, in_order, room, same_data, spread
 from datasets import subsets
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from trainers import anatomy, build, feed, rooms, shown, summary
 from trainers.build import Shape
 from trainers.describe import without_weights
+from trainers.evaluation import EVAL_ROWS
 from trainers.features import features
 from trainers.probing.known import Known, Rows
 from trainers.recipe import Recipe
 
 RANDOM = "random"  # a reference: the same network with the weights that it was initialised with
+Features = NDArray[np.float32]
+Maker: TypeAlias = Callable[
+    [str, Rows], tuple[Rows, Features]
+]  # (split, rows) -> ids, features (N, D)
 _LEARNT_FROM = ("noise", "cleaned", "class_weights", "order", "mixture")
 
 
@@ -37,10 +48,13 @@ class Backbone:
     split: str
     own: bool  # whether the data are those of the run
     untrained: bool = False
+    workers: Workers = None  # that make the features; they are the same
     _kept: dict[str, Known] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, saved: Saved, split: str, data: str | None = None) -> Backbone:
+    def of(
+        cls, saved: Saved, split: str, data: str | None = None, workers: Workers = None
+    ) -> Backbone:
         """Over the run's own data, or a packed set or source. Raises Refusal for what has no features, or no classes."""
         _check_run(saved)
         if split == "train":
@@ -55,7 +69,7 @@ class Backbone:
         _check_data(saved, dataset, data)
         for name in (split, "train"):
             dataset.manifest.split(name, "--on" if name == split else "")
-        found = cls(saved, recipe, dataset, split, own=data is None)
+        found = cls(saved, recipe, dataset, split, own=data is None, workers=workers)
         shown.check(recipe, dataset.manifest, found.shape)
         return found
 
@@ -111,20 +125,15 @@ class Backbone:
         return replace(self, saved=other, own=False, _kept={})
 
     def _made(self, split: str) -> Known:
-        device = choose_device(self.saved.run.recipe.scale)
-        if self.untrained:
-            network = build.model(without_weights(self.saved.run.recipe), self.saved.shape)
-        else:
-            network = self.saved.model()
         rows = originals(self.data, split)
-        ids, found = features(
-            network.to(device),
-            self.data,
-            split,
-            view=shown.view(self.recipe, self.shape, device),
-            ready=build.readying(self.shape, device),
-            rows=rows,
-        )
+        if self.workers is None:
+            ids, found = self.maker(self._network())(split, rows)
+        else:
+            pieces = [(split, rows[at : at + EVAL_ROWS]) for at in range(0, len(rows), EVAL_ROWS)]
+            most, resources = room(self.recipe.scale, self.workers)
+            sent = replace(self, recipe=resolved(self.recipe), _kept={})
+            made = spread(_Apart(sent, self._network()), pieces, most=most, resources=resources)
+            ids, found = map(np.concatenate, zip(*in_order(made), strict=True))
         if not np.isfinite(found).all():
             raise Refusal(
                 "its features are no numbers",
@@ -133,6 +142,35 @@ class Backbone:
             )
         labels = np.asarray(self.data.columns(split)["label"], np.int64)[rows]
         return Known(ids, labels, found)
+
+    def _network(self) -> nn.Module:
+        if self.untrained:
+            return build.model(without_weights(self.saved.run.recipe), self.saved.shape)
+        return self.saved.model()
+
+    def maker(self, network: nn.Module) -> Maker:
+        """What makes the features of some rows of a split."""
+        device = choose_device(self.recipe.scale)
+        network = network.to(device)
+        view = shown.view(self.recipe, self.shape, device)
+        ready = build.readying(self.shape, device)
+
+        def made(split: str, rows: Rows) -> tuple[Rows, Features]:
+            return features(network, self.data, split, view=view, ready=ready, rows=rows)
+
+        return made
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """A backbone at work on other machines, each of which opens the data by itself."""
+
+    judge: Backbone
+    network: nn.Module  # it travels, so that the run folder need not be at hand there
+
+    def ready(self) -> Maker:
+        data = same_data(self.judge.recipe.data, self.judge.data.manifest.digest)
+        return replace(self.judge, data=data).maker(self.network)
 
 
 def originals(dataset: Dataset, split: str) -> Rows:

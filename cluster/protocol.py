@@ -27,6 +27,7 @@ from trainers import rooms
 from trainers.grammar import pairs, refusal
 
 if TYPE_CHECKING:
+    from cluster.tasks import Workers
     from trainers.task import Finding
 
 SCORES = "scores.json"
@@ -63,12 +64,17 @@ def run(
     *,
     checkpoint: str = "best",
     split: str = "val",
+    workers: Workers = None,
     shown: Shown = progress.silent,
 ) -> str:
-    """Put a checkpoint through a protocol; the folder of what was found, in `evaluations/` of the run's (`place`)."""
+    """Put a checkpoint through a protocol; the folder of what was found, in `evaluations/` of the run's (`place`).
+
+    With `workers`, pictures and texts are encoded by Ray tasks. Raises Refusal where the protocol works in one process.
+    """
+    check_workers(name, workers)
     started = time.perf_counter()
     saved = run.best if checkpoint == "best" else run.last
-    context = {"saved": saved, "split": split, "shown": shown}
+    context = {"saved": saved, "split": split, "shown": shown, "workers": workers}
     outcome: Outcome = rooms.door("protocols", name).build(context, arguments)
     told = {
         "protocol": name,
@@ -85,6 +91,20 @@ def run(
     folder = store.join(run.url, "evaluations", place(name, split, arguments, checkpoint))
     _write(folder, name, told, outcome.findings)
     return folder
+
+
+def check_workers(name: str, workers: Workers) -> None:
+    """Refuse workers for a protocol that does not spread its work."""
+    spread = [
+        each for each, door in rooms.doors("protocols").items() if "workers" in door.positional
+    ]
+    if workers is not None and name not in spread:
+        raise Refusal(
+            f"protocol '{name}' works in one process",
+            path="--workers",
+            value=workers,
+            remedy=f"leave it out; {', '.join(spread)} take it",
+        )
 
 
 def said(name: str, arguments: Mapping[str, Any]) -> dict[str, Any]:

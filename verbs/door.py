@@ -71,6 +71,10 @@ Overrides = Annotated[
     list[str] | None, typer.Argument(help="dotted.path=value ...", metavar="[PATH=VALUE]...")
 ]
 RunPath = Annotated[str, typer.Argument(help="a run folder, local or s3://", metavar="RUN")]
+Workers = Annotated[
+    str | None,
+    typer.Option("--workers", help="Ray tasks at a time, or auto [none: in this process]"),
+]
 Json = Annotated[bool, typer.Option("--json", help="one JSON object on stdout, nothing else")]
 Debug = Annotated[bool, typer.Option("--debug", help="show the traceback of an error")]
 Out = Annotated[
@@ -145,6 +149,17 @@ def not_both(one: str, value: Any, other: str, also: Any) -> None:
 def one_of(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise Refusal(f"'{value}' is none of {', '.join(known)}", path=option, value=value)
+
+
+def tasks_of(said: str | None) -> Any:
+    """Of `--workers` a number, `auto` or None."""
+    if said is None or said == "auto":
+        return said
+    if not said.isdecimal() or int(said) < 1:
+        raise Refusal(
+            "is no number of workers", path="--workers", value=said, remedy="use 1 or more, or auto"
+        )
+    return int(said)
 
 
 def tell(as_json: bool, tree: Any, text: str) -> None:

@@ -7,7 +7,20 @@ from typing import Annotated
 import typer
 
 from datasets.refusal import Refusal
-from verbs.door import Debug, Json, Overrides, RunPath, decimals, one_of, run_at, scored, tell, verb
+from verbs.door import (
+    Debug,
+    Json,
+    Overrides,
+    RunPath,
+    Workers,
+    decimals,
+    one_of,
+    run_at,
+    scored,
+    tasks_of,
+    tell,
+    verb,
+)
 
 
 @verb("python launch.py evaluate runs/digits-71f2417a --on test")
@@ -20,14 +33,22 @@ def evaluate(
         str | None,
         typer.Option(help="`launch.py list protocols`; arguments of its own as name=value"),
     ] = None,
+    workers: Workers = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
     """Score a checkpoint of a run on a split. Opening the test split is counted in the run's summary."""
     one_of("--checkpoint", checkpoint, ("best", "last"))
     if protocol is not None:
-        _protocol(run, protocol, arguments or [], checkpoint, on, as_json)
+        _protocol(run, protocol, arguments or [], checkpoint, on, workers, as_json)
         return
+    if workers is not None:
+        raise Refusal(
+            "workers are for a protocol, which encodes pictures",
+            path="--workers",
+            value=workers,
+            remedy="name one with --protocol, or leave it out",
+        )
     if arguments:
         raise Refusal(
             "arguments are for a protocol",
@@ -42,16 +63,25 @@ def evaluate(
 
 
 def _protocol(
-    path: str, name: str, arguments: list[str], checkpoint: str, split: str, as_json: bool
+    path: str,
+    name: str,
+    arguments: list[str],
+    checkpoint: str,
+    split: str,
+    workers: str | None,
+    as_json: bool,
 ) -> None:
     from cluster import protocol
 
-    given = protocol.checked(name, arguments)
+    given, tasks = protocol.checked(name, arguments), tasks_of(workers)
+    protocol.check_workers(name, tasks)
     found = run_at(path)
     from datasets import progress
 
     shown = progress.silent if as_json else progress.shown
-    folder = protocol.run(found, name, given, checkpoint=checkpoint, split=split, shown=shown)
+    folder = protocol.run(
+        found, name, given, checkpoint=checkpoint, split=split, workers=tasks, shown=shown
+    )
     from search.protocols.page import write
 
     page, said = write(folder), protocol.read(folder)

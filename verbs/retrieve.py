@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from datasets.refusal import Refusal
-from verbs.door import Debug, Json, Overrides, app, draw, one_of, tell, verb
+from verbs.door import Debug, Json, Overrides, Workers, app, draw, one_of, tasks_of, tell, verb
 
 retrieve = typer.Typer(
     help="Pictures by likeness: an index, what is nearest in it, and how good it is.",
@@ -41,9 +41,7 @@ def index(
     approximate: Annotated[
         str | None, typer.Option(help="ivf or hnsw: faster than exact in an index of millions")
     ] = None,
-    workers: Annotated[
-        str | None, typer.Option(help="Ray tasks at a time, or auto [none: in this process]")
-    ] = None,
+    workers: Workers = None,
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -51,7 +49,7 @@ def index(
     one_of("--metric", metric, ("cosine", "l2"))
     if approximate is not None:
         one_of("--approximate", approximate, ("ivf", "hnsw"))
-    tasks = _workers(workers)
+    tasks = tasks_of(workers)
     from cluster.retrieval.index import index as make
     from datasets.progress import shown
 
@@ -149,13 +147,3 @@ def score(
         tell(True, {"index": opened.url, **told}, "")
     else:
         draw(*scored(told))
-
-
-def _workers(said: str | None) -> Any:
-    if said is None or said == "auto":
-        return said
-    if not said.isdecimal() or int(said) < 1:
-        raise Refusal(
-            "is no number of workers", path="--workers", value=said, remedy="use 1 or more, or auto"
-        )
-    return int(said)

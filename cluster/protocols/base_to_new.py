@@ -58,7 +58,11 @@ def build(
         layout = layout.to(shot.device)
         with torch.no_grad():
             learnt_CD = towers.encode(task.model, layout(task.model, task.context()), layout.ends)
-        zero = judging.judged(task.model, shot.batches(), called, said)
+        read = (
+            judging.read(task.model, piece) for piece in judging.prompts(task.model, called, said)
+        )
+        text_TCD = judging.by_template(read, len(said))
+        zero = judging.judged(task.model, shot.batches(), text_TCD)
         own = judging.by_features(task.model, shot.batches(), learnt_CD)
         for prompts, right in (("learnt", own), ("templates", zero.right)):
             found[kind, prompts] = float(right.double().mean())

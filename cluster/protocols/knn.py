@@ -12,6 +12,7 @@ from cluster.backbone import Backbone
 from cluster.protocol import Outcome
 from cluster.protocols.linear import beside
 from cluster.saved import Saved
+from cluster.tasks import Workers
 from datasets.progress import Shown
 from datasets.refusal import Refusal
 from trainers.probing import votes
@@ -26,6 +27,7 @@ def build(
     saved: Saved,
     split: str,
     shown: Shown,
+    workers: Workers,
     *,
     data: str | None = None,
     k: PositiveInt | None = None,
@@ -33,7 +35,7 @@ def build(
     reference: str | None = None,
 ) -> Outcome:
     """`k` is chosen unless told; `reference` is another run, or `random`: the same network before it learnt."""
-    judges = {"run": Backbone.of(saved, split, data)}
+    judges = {"run": Backbone.of(saved, split, data, workers)}
     if reference is not None:
         judges["reference"] = judges["run"].beside(reference)
     findings: list[Finding] = []

@@ -10,6 +10,7 @@ from pydantic import PositiveFloat
 from cluster.backbone import Backbone
 from cluster.protocol import Outcome
 from cluster.saved import Saved
+from cluster.tasks import Workers
 from datasets.progress import Shown
 from trainers.probing import linear
 from trainers.probing.known import Share, difference, share
@@ -21,13 +22,14 @@ def build(
     saved: Saved,
     split: str,
     shown: Shown,
+    workers: Workers,
     *,
     data: str | None = None,
     strength: PositiveFloat | None = None,
     reference: str | None = None,
 ) -> Outcome:
     """`strength` is chosen unless told; `reference` is another run, or `random`: the same network before it learnt."""
-    judges = {"run": Backbone.of(saved, split, data)}
+    judges = {"run": Backbone.of(saved, split, data, workers)}
     if reference is not None:
         judges["reference"] = judges["run"].beside(reference)
     findings: list[Finding] = []

@@ -8,6 +8,7 @@ from pydantic import PositiveInt
 from cluster.backbone import Backbone
 from cluster.protocol import Outcome
 from cluster.saved import Saved
+from cluster.tasks import Workers
 from datasets.progress import Shown
 from datasets.refusal import Refusal
 from trainers.probing.known import Known
@@ -20,6 +21,7 @@ def build(
     saved: Saved,
     split: str,
     shown: Shown,
+    workers: Workers,
     *,
     data: str | None = None,
     ks: list[PositiveInt] = [1, 5, 10],
@@ -27,7 +29,7 @@ def build(
     """Nothing is learnt or chosen. `ks` are how many results are looked at."""
     if not ks:
         raise Refusal("is empty", path="ks", value="[]", remedy="say how many results: ks=[5]")
-    judge = Backbone.of(saved, split, data)
+    judge = Backbone.of(saved, split, data, workers)
     known = judge.known(split)
     with shown(f"retrieval of {saved.run.name}") as progress:
         try:

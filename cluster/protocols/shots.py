@@ -11,6 +11,7 @@ from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 from cluster.backbone import Backbone
 from cluster.protocol import Outcome
 from cluster.saved import Saved
+from cluster.tasks import Workers
 from datasets import subsets
 from datasets.progress import Shown
 from datasets.refusal import Refusal
@@ -24,6 +25,7 @@ def build(
     saved: Saved,
     split: str,
     shown: Shown,
+    workers: Workers,
     *,
     data: str | None = None,
     shots: list[PositiveInt] = [1, 2, 4, 8, 16],
@@ -36,7 +38,7 @@ def build(
     listed = sorted(set(shots))
     if not listed:
         raise Refusal("is empty", path="shots", value="[]", remedy="say how many: shots=[1,4,16]")
-    judges = {"run": Backbone.of(saved, split, data)}
+    judges = {"run": Backbone.of(saved, split, data, workers)}
     subsets.check_shots(judges["run"].data, listed[-1], "shots")
     if reference is not None:
         judges["reference"] = judges["run"].beside(reference)

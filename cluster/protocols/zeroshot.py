@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pydantic import NonNegativeInt, PositiveInt
 
 from cluster.chosen import Chosen
+from cluster.encoding import judged
 from cluster.protocol import Outcome
 from cluster.saved import Saved
+from cluster.tasks import Workers
 from cluster.texts import model_of
 from datasets.progress import Shown
 from trainers.language import judging, texts
@@ -18,6 +20,7 @@ def build(
     saved: Saved,
     split: str,
     shown: Shown,
+    workers: Workers,
     *,
     templates: list[str] | None = None,
     names: list[str] = [],
@@ -40,16 +43,9 @@ def build(
     shot = Chosen.of(saved, split, data=data, subset=subset, seed=seed)
     classes = shot.shape.classes
     called = texts.words(classes, names or (own.get("names", []) if data is None else []))
-    model = model_of(saved).to(shot.device)
-    done = 0
+    model = model_of(saved)
     with shown(f"zero-shot of {saved.run.name}") as progress:
-
-        def looked_at(rows: int) -> None:
-            nonlocal done
-            done += rows
-            progress(done, len(shot.rows))
-
-        found = judging.judged(model, shot.batches(), called, said, done=looked_at)
+        found = judged(model, shot, called, said, workers=workers, progress=progress)
     of = f"the {split} split" + (f" of {data}" if data else "")
     return Outcome(
         list(judging.findings(found, classes, called, said)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 from torch import nn
 
@@ -13,6 +13,7 @@ from cluster.retrieval import opening
 from cluster.retrieval.opening import Opened
 from cluster.retrieval.tasks import Work, on_ray
 from cluster.run import runs_folder
+from cluster.tasks import Workers, in_order
 from datasets import store
 from datasets.packed.manifest import Manifest
 from datasets.progress import Shown, silent
@@ -45,7 +46,7 @@ def index(
     subset: int | None = None,
     metric: Metric = "cosine",
     approximate: Approximate | None = None,
-    workers: int | Literal["auto"] | None = None,
+    workers: Workers = None,
     shown: Shown = silent,
 ) -> Made:
     """Embed the pictures of `data` (a packed set, or a source) and write their index into the folder `out`.
@@ -69,10 +70,10 @@ def index(
         runner = jobs.here(opened.embedder, dataset, metric)
     else:
         work = Work(opened.embedder, metric, tuple(splits), subset, whole)
-        runner = on_ray(work, None if workers == "auto" else workers)
+        runner = on_ray(work, workers)
     total = sum(dataset.manifest.split(split).rows for split in splits)
     with shown(f"index {dataset.manifest.name}") as progress:
-        indexes.write(url, about, jobs.told(jobs.in_order(runner(listed)), total, progress))
+        indexes.write(url, about, jobs.told(in_order(runner(listed)), total, progress))
     made = Index.open(url)
     if approximate is None:
         return Made(made, True, opened.notes)

@@ -111,7 +111,7 @@ def test_labels_of_the_judged_split_change_nothing_that_is_learnt(
         kept = ("strength", "k")
         return [f.value for f in outcome.findings if isinstance(f, Scalar) and f.name in kept]
 
-    before = build(views.best, "test", silent)
+    before = build(views.best, "test", silent, None)
     own = Backbone.known
 
     def turned(judge: Backbone, split: str) -> Any:
@@ -121,7 +121,7 @@ def test_labels_of_the_judged_split_change_nothing_that_is_learnt(
         return type(known)(known.ids, (known.labels + 1) % 10, known.features)
 
     monkeypatch.setattr(Backbone, "known", turned)
-    after = build(views.best, "test", silent)
+    after = build(views.best, "test", silent, None)
     assert chosen(before) == chosen(after)
     accuracy = [next(f.value for f in o.findings if f.name == "accuracy") for o in (before, after)]
     assert accuracy[1] < 0.3 < accuracy[0]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,22 +31,42 @@ class Judged:
     def right(self) -> Tensor:
         return self.together == self.label
 
+    @classmethod
+    def joined(cls, pieces: Sequence[Judged]) -> Judged:
+        """Of rows in pieces, in order."""
+        columns = ("label", "together", "alone")
+        return cls(*(torch.cat([getattr(each, name) for each in pieces]) for name in columns))
+
+
+def prompts(model: nn.Module, names: Sequence[str], templates: Sequence[str]) -> list[Tensor]:
+    """The tokens of every template with every name, (T x C, L), in pieces that fit a pass."""
+    pair: Any = model
+    whole = pair.tokens(texts.filled(templates, names))
+    return [*torch.split(towers.trimmed(model, whole), towers.ROWS)]
+
+
+@torch.no_grad()
+def read(model: nn.Module, tokens_NL: Tensor) -> Tensor:
+    """(N, D), on the CPU: the features of a piece of the prompts."""
+    pair: Any = model.eval()
+    return towers.read(model, tokens_NL.to(pair.logit_scale.device)).float().cpu()
+
+
+def by_template(pieces: Iterable[Tensor], templates: int) -> Tensor:
+    """(T, C, D) of the pieces' features, in order."""
+    found_ND = torch.cat([*pieces])
+    return found_ND.view(templates, -1, found_ND.shape[1])
+
 
 @torch.no_grad()
 def judged(
     model: nn.Module,
     batches: Iterable[Batch],
-    names: Sequence[str],
-    templates: Sequence[str],
-    *,
-    done: Callable[[int], None] = lambda rows: None,
+    text_TCD: Tensor,
 ) -> Judged:
     """`batches` are ready for the model, whose device they are on."""
     pair: Any = model.eval()
-    prompts = pair.tokens(texts.filled(templates, names)).to(pair.logit_scale.device)
-    prompts = towers.trimmed(model, prompts)
-    pieces = [towers.read(model, part).float() for part in torch.split(prompts, towers.ROWS)]
-    each_TCD = torch.cat(pieces).view(len(templates), len(names), -1)
+    each_TCD = text_TCD.to(pair.logit_scale.device)
     mean_CD = F.normalize(each_TCD.mean(0), dim=-1)
     rows: list[tuple[Tensor, Tensor, Tensor]] = []
     for batch in batches:
@@ -54,7 +74,6 @@ def judged(
         alone_BT = torch.einsum("bd,tcd->btc", image_BD, each_TCD).argmax(2)
         together_B = (image_BD @ mean_CD.T).argmax(1)
         rows.append((batch["label"].cpu(), together_B.cpu(), alone_BT.cpu()))
-        done(len(batch))
     return Judged(*(torch.cat(column) for column in zip(*rows, strict=True)))
 
 

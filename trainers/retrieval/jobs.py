@@ -95,18 +95,6 @@ def here(embedder: Embedder, dataset: Dataset, metric: Metric) -> Runner:
     return run
 
 
-def in_order(pieces: Iterator[tuple[int, Piece]]) -> Iterator[Piece]:
-    """Pieces in the order of their jobs, as soon as all before are there."""
-    waiting: dict[int, Piece] = {}
-    following = 0
-    for place, piece in pieces:
-        waiting[place] = piece
-        while following in waiting:
-            yield waiting.pop(following)
-            following += 1
-    assert not waiting, "a job was left out"
-
-
 def told(pieces: Iterator[Piece], total: int, progress: Progress) -> Iterator[Piece]:
     """The pieces, and to whoever watches how many pictures are done."""
     done = 0
