@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 from cluster.environment import environment
@@ -16,6 +17,8 @@ from trainers.build import Shape
 from trainers.describe import describe, loading_lines, preview
 from trainers.language import demands as language
 from trainers.recipe import Recipe
+
+logger = logging.getLogger(__name__)
 
 
 def resolved(recipe: Recipe) -> Recipe:
@@ -113,14 +116,26 @@ def _check_weights(
     recipe: Recipe, shape: Shape, plans: list[Plan], digest: str, parent: str | None
 ) -> None:
     """Checkpoints that the run starts from hold this model's weights, and a place that it has too."""
-    begun = [checkpoint.chosen(phase.init) for phase in recipe.phases if phase.init]
+    begun = {
+        f"phases.{index}.init": checkpoint.chosen(phase.init)
+        for index, phase in enumerate(recipe.phases)
+        if phase.init
+    }
     found = checkpoint.latest(parent) if parent else None
     if found:
         checkpoint.read_state(found).under(resume.beginning(recipe, plans, digest))
     if begun or found:
         network = preview(recipe, shape)
-        for url in begun:
+        for path, url in begun.items():
             checkpoint.fitting(url, network, any_head=True)
+            if outputs := checkpoint.other_outputs(url, network):
+                there, here = outputs
+                logger.warning(
+                    "%s: the head has %d outputs there and %d here, so it begins anew",
+                    path,
+                    there,
+                    here,
+                )
         if found:
             checkpoint.fitting(found, network)
 

@@ -246,19 +246,38 @@ def fitting(url: str, model: nn.Module, *, any_head: bool = False) -> dict[str, 
     return found
 
 
+def other_outputs(url: str, model: nn.Module) -> tuple[int, int] | None:
+    """(a checkpoint's outputs, the model's) where a phase that begins with it has a new head."""
+    weight = _weight_of_head(_tensors(url, "model.safetensors"), model.state_dict(), model)
+    if weight is None:
+        return None
+    name, old = weight
+    return len(old), len(model.state_dict()[name])
+
+
 def _own_head(
     found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module
 ) -> dict[str, Tensor]:
     """The model's own head, where that of a checkpoint has the same features and other outputs."""
+    weight = _weight_of_head(found, wanted, model)
+    if weight is None:
+        return {}
+    inside = weight[0].removesuffix("weight")
+    return {name: tensor for name, tensor in wanted.items() if name.startswith(inside)}
+
+
+def _weight_of_head(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: nn.Module
+) -> tuple[str, Tensor] | None:
+    """(its name, what a checkpoint has by it) where that has the same features and other outputs."""
     try:
         weight = f"{anatomy.head(model)}.weight"
     except Refusal:
-        return {}
+        return None
     old, new = found.get(weight), wanted[weight]
     if old is None or old.shape[1:] != new.shape[1:] or old.shape == new.shape:
-        return {}
-    inside = weight.removesuffix("weight")
-    return {name: tensor for name, tensor in wanted.items() if name.startswith(inside)}
+        return None
+    return weight, old
 
 
 def load_task(url: str, task: nn.Module, model: nn.Module) -> None:
