@@ -107,7 +107,7 @@ def brightness(*, strength: float = 0.2) -> Transform:
 def rotate(*, degrees: float = 45.0) -> Transform:
     """Turns by an angle in ±degrees, bilinear; the corners are black."""
     _check("degrees", degrees, 0 < degrees <= 180, "use a number above 0, at most 180")
-    return PerPicture(augmentations.turned(degrees))
+    return augmentations.Turned(degrees)
 
 
 def grayscale(*, probability: float = 0.5) -> Transform:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 from torchvision.transforms import v2
-from torchvision.transforms.v2 import functional
+from torchvision.transforms.v2 import InterpolationMode, functional
 
-from datasets import augmentations, transforms
+from datasets import augmentations, order, transforms
 from datasets.refusal import Refusal
 
 IMAGE = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (3, 20, 28), dtype=np.uint8))
@@ -79,6 +79,22 @@ def test_hue_alone_keeps_black_and_white() -> None:
     assert np.array_equal(
         transforms.jitter(brightness=0, contrast=0, saturation=0, hue=0.5)(flat, IDS[:4], 0), flat
     )
+
+
+@pytest.mark.parametrize("shape", [(70, 8, 8, 1), (150, 8, 10, 3), (5, 40, 33, 3), (2, 100, 90, 1)])
+def test_rotate_is_torchvisions_to_the_bit(shape: tuple[int, ...]) -> None:
+    """However many pictures are turned at a time, each by its own angle; none hangs on its neighbours."""
+    images = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    ids = np.arange(100, 100 + len(images))
+    found = transforms.rotate(degrees=180)(images, ids, 3)
+    angles = 180 * (2 * order.uniform(3, ids[:, None], np.arange(1))[:, 0] - 1)
+    for image, angle, ours in zip(images, angles.tolist(), found, strict=True):
+        known = functional.rotate(
+            torch.from_numpy(image).permute(2, 0, 1), angle, InterpolationMode.BILINEAR
+        )
+        assert np.array_equal(ours, known.permute(1, 2, 0).numpy())
+    alone = transforms.rotate(degrees=180)(images[-1:], ids[-1:], 3)
+    assert np.array_equal(alone[0], found[-1])
 
 
 def test_brightness_lies_within_its_strength() -> None:
