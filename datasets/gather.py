@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,8 @@ from datasets.showing import Rows, Showing, transformed
 from datasets.transforms import Transform
 
 AHEAD_BYTES = 256 * 2**20  # of batches that are being made, at most, but for two of them
-CHUNK = 32  # pictures a thread takes at once
+CHUNK = 32  # pictures a thread takes at once, or as many more as have
+CHUNK_BYTES = 2**14  # so many bytes: of small ones a call costs more than its pictures
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ class Ahead:
         self.rows, self.views, self.pin = rows, views, pin
         self.showing = Showing(rows, transforms, views)
         self.threads = threads or max(1, len(os.sched_getaffinity(0)))
+        self.chunk = max(CHUNK, CHUNK_BYTES // max(1, math.prod(rows.shape)))
         self.workers = pools(transforms)
         self.pickled: Pickled | None = None
         if processes:
@@ -167,7 +170,7 @@ class Ahead:
         if not waiting:
             return 2
         images = waiting[0].images
-        wanted = 1 + -(-self.threads * CHUNK * 2 // len(images[0]))
+        wanted = 1 + -(-self.threads * self.chunk * 2 // len(images[0]))
         return max(2, min(wanted, AHEAD_BYTES // max(1, sum(image.nbytes for image in images))))
 
     def _begin(self, order: Order, pool: ThreadPoolExecutor) -> _Making:
@@ -176,8 +179,8 @@ class Ahead:
         shape = (len(order.rows), *self.rows.shape)
         images = [_empty(shape, pin=self.pin) for _ in range(self.views)]
         making = _Making(order, images)
-        for start in range(0, len(order.rows), CHUNK):
-            cut = slice(start, start + CHUNK)
+        for start in range(0, len(order.rows), self.chunk):
+            cut = slice(start, start + self.chunk)
             part = pool.submit(self._make, order, order.rows[cut], [image[cut] for image in images])
             making.parts.append(part)
         return making
