@@ -158,6 +158,18 @@ def choose_device(scale: Scale) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda", 0)
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    check_device(scale)
+    device = torch.device(scale.device)
+    if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)  # torch takes no other
+        torch.cuda.set_device(device)
+    return device
+
+
+def check_device(scale: Scale) -> None:
+    """Refuse a device that this machine has not. Nothing is begun on one that it has."""
+    if scale.device == "auto":
+        return
     device = torch.device(scale.device)
     if device.type == "cuda":
         found = torch.cuda.device_count()
@@ -168,13 +180,10 @@ def choose_device(scale: Scale) -> torch.device:
                 value=scale.device,
                 remedy="use scale.device=auto" if not found else f"use cuda:0 .. cuda:{found - 1}",
             )
-        device = torch.device("cuda", device.index or 0)  # torch takes no other
-        torch.cuda.set_device(device)
     elif device.type == "mps" and not torch.backends.mps.is_available():
         raise Refusal(
             "there is no MPS device here", path="scale.device", value="mps", remedy="use auto"
         )
-    return device
 
 
 def set_threads(scale: Scale, *, workers_on_host: int) -> None:

@@ -61,6 +61,25 @@ def study(
             remedy="study STUDY diff ARM ARM, in quotes where they have spaces",
         )
     one_of("--as", form, KINDS)
+    for option, given in (
+        ("--only", only),
+        ("--more-seeds", more_seeds),
+        ("--rerun-stale", rerun_stale),
+    ):
+        if action and given:
+            raise Refusal(
+                f"`{action}` looks at what has run, and runs nothing",
+                path=option,
+                value=given,
+                remedy=f"leave out {option}, or {action}",
+            )
+    if form != "terminal" and action != "table":
+        raise Refusal(
+            "is a form of the table",
+            path="--as",
+            value=form,
+            remedy=f"study STUDY table --as {form}; of `status`, --json is one too",
+        )
     if action:
         _look(_table(path, overrides, out), action, named[1:], "json" if as_json else form)
         return
@@ -79,12 +98,17 @@ def _table(path: str, overrides: list[str], out: str | None) -> Table:
         if not overrides:
             return table.read(looking.seen(folder))
         loaded = Study.load(store.join(folder.url, STUDY), overrides)
-        return table.read(looking.asked(folder, loaded, by_folder=True))
+        said = _says_seeds(overrides)
+        return table.read(looking.asked(folder, loaded, by_folder=True, seeds_said=said))
     loaded = Study.load(path, overrides)
     folder = Folder.of(loaded, out)
     if not store.exists(store.join(folder.url, STUDY)):
         return table.unrun(loaded, folder)
-    return table.read(looking.asked(folder, loaded))
+    return table.read(looking.asked(folder, loaded, seeds_said=_says_seeds(overrides)))
+
+
+def _says_seeds(overrides: list[str]) -> bool:
+    return any(word.partition("=")[0] == "seeds" for word in overrides)
 
 
 def _look(found: Table, action: str, arms: list[str], form: str) -> None:
@@ -122,7 +146,7 @@ def _run(
         at = Folder.open(path)
         path, out = f"{at.url}/{STUDY}", out or at.url.rpartition("/")[0]
     loaded = Study.load(path, overrides)
-    folder = ended.whole(loaded, out)
+    folder = ended.whole(loaded, out, seeds_said=_says_seeds(overrides))
     if folder is None or only or more_seeds or rerun_stale:
         from search.studies import drive
 
@@ -134,6 +158,7 @@ def _run(
             more_seeds=more_seeds,
             rerun_stale=rerun_stale,
             by_folder=by_folder,
+            seeds_said=_says_seeds(overrides),
         )
     from search.studies import page, table, writing
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,7 @@ def arms(study: Study) -> list[Arm]:
             remedy="add another one, or values to a factor",
         )
     _check_names(study, [arm.label for arm in found])
+    _check_all_used(study, found)
     if study.compare not in ("baseline", "all", *factors):
         raise Refusal(
             f"'{study.compare}' is no factor",
@@ -260,6 +261,19 @@ def _check_before(study: Study, label: str, recipe: Recipe) -> None:
                 remedy=nearest(name, study.before)
                 if study.before
                 else f"add before: {{{name}: {{recipe: ...}}}}",
+            )
+
+
+def _check_all_used(study: Study, listed: Sequence[Arm]) -> None:
+    """Refuse a run that no arm starts from: its name may be mistyped where one should."""
+    begun = {phase.init for arm in listed for phase in arm.recipe.phases}
+    for name in study.before:
+        if BEFORE + name not in begun:
+            raise Refusal(
+                "no arm starts from this run",
+                path=f"before.{name}",
+                value=name,
+                remedy=f"say phases.0.init: {BEFORE}{name} in `set` or in an arm, or leave it out",
             )
 
 

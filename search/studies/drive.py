@@ -69,15 +69,17 @@ def run(
     more_seeds: int = 0,
     rerun_stale: bool = False,
     by_folder: bool = False,
+    seeds_said: bool = False,
 ) -> Folder:
     """Run what is missing of a study; the same call goes on after any end. `only` are arms, by name.
 
-    `by_folder`: it was read from its folder, so it is the same one whatever was changed.
+    `by_folder`: it was read from its folder, so it is the same one whatever was changed. `seeds_said`: its seeds are the
+    command's, whatever more an earlier one asked for.
     """
     folder = Folder.of(study, out)
     if not by_folder:
         same.check(folder, study)
-    study, extra = seeds.with_more(study, folder, more_seeds)
+    study, extra = seeds.with_more(study, folder, more_seeds, said=seeds_said)
     made = plan(study, quiet=quiet, known=folder.state.get("lookalikes"))
     known = [arm.label for arm in made.arms]
     for name in only:
@@ -90,14 +92,21 @@ def run(
     digests = {label: data.manifest.digest for label, data in made.datasets.items()}
     guards.distinct([(cell.arm, cell.recipe, digests[cell.arm]) for cell in cells])
     _same_data(folder, digests, rerun_stale)
-    fitting.check(study, fitting.unproven(cells, folder, only), made.datasets, folder)
+    then, now = folder.state.get("marks", {}), looking.marks(study, made.arms)
+    changed = [arm for arm, mark in now.items() if then.get(arm, mark) != mark]
+    wished = fitting.first_of(cells, only)
+    fitting.check_devices(wished)
+    fitting.check(study, fitting.unproven(wished, folder, changed), made.datasets, folder)
     with Lock(folder.url, "this study is being run", "wait for it, or stop it: this then goes on"):
-        others = same.other_arms(folder.state.get("arms", ()), known)
+        others = [
+            same.other_arms(folder.state.get("arms", ()), known),
+            same.other_recipes(changed),
+        ]
         seeds.note_left_out(folder, study, made.arms, digests, runs)
         _written(folder, made, extra)
         driver = _Driver(made, folder, runs, cells, digests, quiet)
-        if others:
-            driver.teller.line(others)
+        for line in filter(None, others):
+            driver.teller.line(line)
         driver.run(only, rerun_stale)
     return folder
 

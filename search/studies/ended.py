@@ -16,7 +16,7 @@ from search.studies.study import Study
 from trainers import feed
 
 
-def whole(study: Study, out: str | None) -> Folder | None:
+def whole(study: Study, out: str | None, *, seeds_said: bool = False) -> Folder | None:
     """The folder of a study of which nothing is to be done or to be written down; None where anything may be.
 
     Raises Refusal for arms that a recipe does not take: nothing more is needed to know them.
@@ -28,7 +28,7 @@ def whole(study: Study, out: str | None) -> Folder | None:
     state = folder.state
     if state.get("status") != "finished" or "sets" not in state or held(folder.url):
         return None
-    study, _ = seeds.with_more(study, folder, 0)
+    study, _ = seeds.with_more(study, folder, 0, said=seeds_said)
     if study.plain() != folder.study.plain() or state.get("marks") != looking.marks(study, listed):
         return None
     wanted = {(arm.label, seed) for arm, seed in itertools.product(listed, study.run_seeds)}

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from cluster import opening
+from cluster.connection import on_cluster
+from cluster.session import check_device
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from search.studies import arms as arms_of
@@ -16,14 +18,28 @@ from trainers import feed, rooms
 from trainers.recipe import Recipe
 
 
-def unproven(cells: Sequence[Cell], folder: Folder, only: Collection[str]) -> list[Cell]:
-    """The first cell of each arm of which no run has come as far as its first step."""
-    proven = {each.arm for each in folder.entries if each.status not in ("missing", "failed")}
+def first_of(cells: Sequence[Cell], only: Collection[str]) -> list[Cell]:
+    """One cell of each arm, of all or of those that are named."""
     first: dict[str, Cell] = {}
     for cell in cells:
-        if cell.arm not in proven and (not only or cell.arm in only):
+        if not only or cell.arm in only:
             first.setdefault(cell.arm, cell)
     return [*first.values()]
+
+
+def unproven(cells: Sequence[Cell], folder: Folder, changed: Collection[str]) -> list[Cell]:
+    """Those of arms of which no run has come as far as its first step, or none since they were `changed`."""
+    proven = {each.arm for each in folder.entries if each.status not in ("missing", "failed")}
+    return [cell for cell in cells if cell.arm not in proven or cell.arm in changed]
+
+
+def check_devices(cells: Sequence[Cell]) -> None:
+    """Raises Refusal, with the arm, for a device that this machine has not; a cluster may get one."""
+    if on_cluster():
+        return
+    for cell in cells:
+        with _said_of(f"arm '{cell.arm}'"):
+            check_device(cell.recipe.scale)
 
 
 def check(

@@ -65,7 +65,9 @@ def seen(folder: Folder) -> Folder:
     return Seen(folder.url, folder.study, {**state, "status": INTERRUPTED, "cells": cells})
 
 
-def asked(folder: Folder, study: Study, *, by_folder: bool = False) -> Folder:
+def asked(
+    folder: Folder, study: Study, *, by_folder: bool = False, seeds_said: bool = False
+) -> Folder:
     """The given study over the runs of the folder. Raises Refusal where the folder holds another one.
 
     An arm of which other runs were made than it asks for has none, which a note says.
@@ -74,7 +76,7 @@ def asked(folder: Folder, study: Study, *, by_folder: bool = False) -> Folder:
         same.check(folder, study, scored=False)
     there = seen(folder)
     state, then = there.state, there.study
-    study, _ = seeds.with_more(study, folder, 0)
+    study, _ = seeds.with_more(study, folder, 0, said=seeds_said)
     listed = arms_of.arms(study)
     _check_metric(study, listed)
     now, ran = marks(study, listed), state.get("marks") or marks(then, arms_of.arms(then))
@@ -84,17 +86,19 @@ def asked(folder: Folder, study: Study, *, by_folder: bool = False) -> Folder:
         and all(now[name] == ran.get(name) for name in first if _starts_from(arm, name))
         for arm in listed
     }
-    own = [each for each in there.entries if fits.get(each.arm)]
+    away = [
+        Entry(**each) for each in state.get("left_out", ())
+    ]  # of seeds that the last run was not asked for
+    own = [each for each in [*away, *there.entries] if fits.get(each.arm)]
     by_cell = {(each.arm, each.seed): each for each in own}
     cells = [
         by_cell.get((arm.label, seed), Entry(arm.label, seed, "", ""))
         for seed in study.run_seeds
         for arm in listed
     ]
-    left = [Entry(**each) for each in state.get("left_out", ())] + own
     left = [
         each
-        for each in {each.run: each for each in left if fits.get(each.arm)}.values()
+        for each in {each.run: each for each in own}.values()
         if each.seed not in study.run_seeds and (each.status == "finished" or each.diverged)
     ]
     changed = [label for label, fit in fits.items() if not fit and label in ran]

@@ -55,6 +55,13 @@ def other_arms(before: Collection[str], now: Collection[str]) -> str:
     return f"the table now shows other arms than before: {', '.join(changes)}{stay}"
 
 
+def other_recipes(changed: list[str]) -> str:
+    """What to say where arms keep their names and become other runs."""
+    if not changed:
+        return ""
+    return f"of {_listed(changed)} other recipes than before are asked for; the runs of the earlier ones stay"
+
+
 def _recipe(study: Study) -> Any:
     """Absolute, of the chosen scale."""
     said = study.sized.recipe or study.recipe

@@ -12,11 +12,16 @@ from search.studies.folder import Entry, Folder
 from search.studies.study import Study
 
 
-def with_more(study: Study, folder: Folder, more: int) -> tuple[Study, list[int]]:
+def with_more(
+    study: Study, folder: Folder, more: int, *, said: bool = False
+) -> tuple[Study, list[int]]:
     """The study with `more` seeds, and those beyond its file: what an earlier call asked for stays.
 
-    They are counted on from the file's; where it now has fewer, those that have run before them stay too.
+    They are counted on from the file's; where it now has fewer, those that have run before them stay too. Where the seeds
+    are `said`, by the command, they are all that is asked for.
     """
+    if said and not more:
+        return study, []
     extra = [seed for seed in folder.state.get("more_seeds", []) if seed not in study.run_seeds]
     first = max([*study.run_seeds, *extra]) + 1
     extra += range(first, first + more)

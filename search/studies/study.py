@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -158,7 +158,7 @@ class Study(Frozen):
         tree.setdefault("name", Path(path).stem)
         words = [*pairs(overrides)]
         tree.update((where, value) for where, value in words if where == "scale")
-        sized = _scale_in(tree)
+        sized, metric = _scale_in(tree), tree.get("metric")
         for where, value in words:
             head, _, rest = where.partition(".")
             if head not in cls.model_fields:
@@ -179,6 +179,8 @@ class Study(Frozen):
                 run["set"] = {**(run.get("set") or {}), key: value}
             else:
                 change(at, where, value, lambda keys: ())
+        if tree.get("metric") != metric:
+            _leave_to(metric, tree, sized, {where for where, _ in words})
         return cls.check(tree)
 
     @classmethod
@@ -222,6 +224,21 @@ class Study(Frozen):
     @property
     def upwards(self) -> bool:
         return self.mode == "max" if self.mode else not numbers.lower_is_better(self.metric)
+
+
+def _leave_to(
+    metric: Any, tree: dict[str, Any], sized: dict[str, Any], words: Collection[str]
+) -> None:
+    """Where another metric is asked for, what the file says of its own stays that one's: its claims, and how it is read."""
+    claims = tree.get("claims")
+    if isinstance(claims, list) and "claims" not in words:
+        tree["claims"] = [
+            {"metric": metric, **each} if isinstance(each, dict) else each for each in claims
+        ]
+    for key in ("mode", "margin", "ceiling"):
+        if key not in words:
+            tree.pop(key, None)
+            sized.pop(key, None)
 
 
 def _check_factors(tree: Mapping[str, Any]) -> None:

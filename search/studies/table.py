@@ -8,6 +8,7 @@ from dataclasses import replace
 from cluster.environment import code
 from cluster.run import Run
 from datasets import store
+from datasets.refusal import Refusal
 from search import numbers
 from search.studies import arms as arms_of
 from search.studies import claims, comparing, statistics, words
@@ -68,7 +69,10 @@ def _result(folder: Folder, study: Study, entry: Entry, now: str) -> Result:
     if not entry.run:
         return Result(entry, entry.status, why=entry.why)
     run = Run(folder.run_url(entry))
-    summary, env = run.summary, run.json("env.json")
+    try:
+        summary, env = run.summary, run.json("env.json")
+    except Refusal as refusal:  # one damaged run does not hide the others
+        return Result(entry, "failed", why=f"{refusal.error} ({entry.run})")
     told = Result(
         entry,
         entry.status,
@@ -89,21 +93,22 @@ def _result(folder: Folder, study: Study, entry: Entry, now: str) -> Result:
     told = replace(told, score=float(score))
     if not math.isfinite(told.score or 0.0):
         return replace(told, state="diverged", score=None, why=f"{study.metric} is no number")
-    if why := _collapsed(run, study.metric, float(score)):
+    if why := _collapsed(run, study.metric.partition("/")[0]):
         return replace(told, state="collapsed", why=why)
     return replace(told, state="finished" if env.get("code") == now else "stale")
 
 
-def _collapsed(run: Run, metric: str, score: float) -> str:
-    """Why a score is none: an accuracy that cannot be told from naming the largest class, a fit no better than the mean."""
-    split, _, name = metric.partition("/")
+def _collapsed(run: Run, split: str) -> str:
+    """Why a run's scores of a split are none, whichever is asked for: what it says cannot be told from naming the largest
+    class, or a fit is no better than the mean."""
     if run.scores.get(f"{split}/r2", 1.0) <= 0:
         return "no better than the mean of all values"
+    accuracy = run.scores.get(f"{split}/accuracy")
     counts = (run.json("data.json").get("counts") or {}).get(split)
-    if name != "accuracy" or not counts or len(counts) < 2:
+    if accuracy is None or not counts or len(counts) < 2:
         return ""
     total, most = sum(counts.values()), max(counts.values())
-    chance = statistics.better_than(most / total, round(score * total), total) > CHANCE
+    chance = statistics.better_than(most / total, round(accuracy * total), total) > CHANCE
     return "no better than naming the largest class" if chance else ""
 
 

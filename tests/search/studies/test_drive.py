@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from cluster.run import Run
 from datasets.refusal import Refusal
@@ -96,6 +97,20 @@ def test_more_seeds_and_one_arm_alone(written: Write, tmp_path: Path) -> None:
         drive.run(Study.load(str(path)), out=out, only=["lr 3"])
 
 
+def test_seeds_of_the_command_are_all_that_is_asked_for(written: Write, tmp_path: Path) -> None:
+    """Whatever more an earlier call asked for; and what has run is shown to who asks for it again."""
+    path, out = written(seeds=2), tmp_path / "runs"
+    folder = drive.run(Study.load(str(path)), out=str(out), more_seeds=1)
+    words = ["study", path, "--out", out]
+    assert "(2 seeds)" in cli(*words, "table", "seeds=2").out
+    assert "(3 seeds)" in cli(*words, "table").out
+    said = cli(*words, "seeds=[0, 2]", "--quiet")
+    assert said.code == 0 and "Left out: seed 1, of which 2 runs" in " ".join(said.out.split())
+    assert [entry.seed for entry in folder.entries] == [0, 0, 2, 2]
+    shown = json.loads(cli(*words, "status", "--json").out)
+    assert {each["state"] for each in shown["cells"]} == {"finished"} and len(shown["cells"]) == 6
+
+
 def left_out(folder: Folder) -> list[str]:
     return [line for line in table.read(folder).warnings if line.startswith("Left out: ")]
 
@@ -153,6 +168,45 @@ def test_other_arms_of_the_same_study_are_said(written: Write, tmp_path: Path) -
     expected = "the table now shows other arms than before: without lr 0.1, with lr 0.3"
     assert wider.code == 0 and wider.err.count(expected) == 1
     assert "other arms" not in cli("study", *words, f"factors.{LR}=[0.02, 0.3]").err
+
+
+def test_other_recipes_of_the_same_arms_are_said(written: Write, tmp_path: Path) -> None:
+    words = [written(seeds=1), "--only", "lr 0.02", "--out", tmp_path / "runs"]
+    assert "other recipes" not in cli("study", *words).err
+    expected = "of lr 0.1, lr 0.02 other recipes than before are asked for"
+    assert cli("study", *words, "set.phases.0.epochs=1").err.count(expected) == 1
+    assert "other recipes" not in cli("study", *words, "set.phases.0.epochs=1").err
+
+
+def test_a_device_that_is_not_there_is_refused_before_anything_changes(
+    written: Write, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs"
+    words = ["study", written(seeds=1), "--only", "lr 0.02", "--out", out]
+    assert cli(*words).code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    number = torch.cuda.device_count()  # the first that is not there
+    said = cli(*words, f"set.scale.device=cuda:{number}", "set.phases.0.epochs=1")
+    assert said.code == 2 and f"no cuda:{number} here" in said.err and said.err.count("\n") == 1
+    assert "arm 'lr 0.02'" in said.err
+    assert before == {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["table", "--only", "lr 0.1"], "--only: `table` looks at what has run"),
+        (["table", "--more-seeds", "2"], "--more-seeds: `table` looks at what has run"),
+        (["status", "--rerun-stale"], "--rerun-stale: `status` looks at what has run"),
+        (["--as", "md"], "--as: is a form of the table"),
+        (["status", "--as", "md"], "--as: is a form of the table"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    written: Write, words: list[str], line: str, tmp_path: Path
+) -> None:
+    said = cli("study", written(seeds=1), *words, "--out", tmp_path / "runs")
+    assert said.code == 2 and line in said.err and said.err.count("\n") == 1
 
 
 def test_what_diverges_collapses_or_fails_is_named_and_not_averaged(

@@ -55,6 +55,33 @@ def test_without_words_the_scale_has_it(load: Any) -> None:
     assert [arm.recipe.phases[0].epochs for arm in arms.arms(load())] == [7, 7]
 
 
+def test_another_metric_takes_nothing_that_was_said_of_the_first(tmp_path: Path) -> None:
+    """A claimed accuracy is no loss; a ceiling, a margin and a direction are of what they were said of."""
+    claim = {"arm": "lr 0.1", "value": 0.9, "source": "a report", "scale": None}
+    tree = {**SIZES, "mode": "max", "margin": 0.01, "claims": [claim]}
+    path = tmp_path / "sizes.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    by_loss = Study.load(str(path), ["metric=val/loss"])
+    assert by_loss.claims[0].metric == "test/accuracy" and not by_loss.upwards
+    assert (by_loss.margin, by_loss.best_possible) == (0.0, None)
+    said = Study.load(str(path), ["metric=val/top5", "margin=0.02", "ceiling=0.8", "mode=max"])
+    assert (said.margin, said.best_possible, said.upwards) == (0.02, 0.8, True)
+    same = Study.load(str(path), ["metric=test/accuracy"])
+    assert same == Study.load(str(path)) and same.claims[0].metric is None
+
+
+def test_a_run_before_that_no_arm_starts_from_is_refused(tmp_path: Path) -> None:
+    """Else a mistyped `init` would hide it."""
+    tree = {**SIZES, "before": {"first": {"recipe": "recipes/digits_plain.yaml"}}}
+    path = tmp_path / "sizes.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(Refusal, match="no arm starts from this run") as refused:
+        arms.arms(Study.load(str(path)))
+    assert refused.value.path == "before.first" and "before.first" in str(refused.value.remedy)
+    found = arms.arms(Study.load(str(path), ["set.phases.0.init=before.first"]))
+    assert {arm.recipe.phases[0].init for arm in found} == {"before.first"}
+
+
 def test_a_word_sets_what_a_run_before_leaves_out(tmp_path: Path) -> None:
     tree = {**SIZES, "before": {"first": {"recipe": "recipes/digits_plain.yaml"}}}
     tree["scales"] = {**tree["scales"], "full": {"before": {"first": tree["before"]["first"]}}}

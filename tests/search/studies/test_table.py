@@ -179,6 +179,33 @@ def test_chance_is_a_collapse_and_no_part_of_the_mean(make: Make) -> None:
     assert any("b, seed 1, collapsed" in line for line in found.warnings)
 
 
+def test_a_run_that_collapsed_counts_by_no_score(make: Make, tmp_path: Path) -> None:
+    """Its loss is a number, and says as little as its accuracy."""
+    asked = make({"good": [0.9, 0.91], "dead": [0.5, 0.51]})
+    for arm, losses in {"good": [0.3, 0.2], "dead": [9e9, 1.0]}.items():
+        for seed, loss in enumerate(losses):
+            path = tmp_path / f"{arm}-{seed}" / "summary.json"
+            summary = json.loads(path.read_text())
+            summary["scores"]["test/loss"] = loss
+            path.write_text(json.dumps(summary))
+    file = Path(asked.folder.url, "study.yaml")
+    file.write_text(file.read_text().replace("test/accuracy", "test/loss"))
+    found = table.read(asked.folder)
+    dead = {row.arm: row for row in found.rows}["dead"]
+    assert dead.mean is None and [each.state for each in dead.results] == ["collapsed"] * 2
+    assert found.ties == [] and found.best and found.best.arm == "good"
+    assert any("naming the largest class" in line for line in found.warnings)
+
+
+def test_a_damaged_run_is_named_and_hides_no_other(make: Make, tmp_path: Path) -> None:
+    asked = make({"a": [0.9, 0.91], "b": [0.8, 0.81]})
+    (tmp_path / "b-1" / "summary.json").write_text('{"status": "fini')
+    found = table.read(asked.folder)
+    damaged = found.rows[1].results[1]
+    assert damaged.state == "failed" and "b-1" in damaged.why and "JSON" in damaged.why
+    assert found.rows[0].mean and found.rows[0].mean.n == 2
+
+
 def test_claims_are_judged(make: Make) -> None:
     claims = [
         {"arm": "a", "value": 0.9, "source": "inside our interval", "scale": None},
