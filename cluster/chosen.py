@@ -107,18 +107,13 @@ class Chosen:
     def device(self) -> torch.device:
         return choose_device(self.recipe.scale)
 
-    def batches(self) -> Iterator[Batch]:
-        """Ready for the model, on the device. Opening the run's test split is counted."""
-        self.count_opening()
-        return self.uncounted()
-
     def count_opening(self) -> None:
         """Note that the run's test split is looked at, where it is."""
         if self.split == "test" and self.recipe is self.saved.run.recipe:
             summary.count_opening(self.saved.run.url, self.split)
 
-    def uncounted(self) -> Iterator[Batch]:
-        """The batches, for one who has counted."""
+    def batches(self) -> Iterator[Batch]:
+        """Ready for the model, on the device. Who reads them has counted the opening, once for all passes."""
         ready = build.readying(self.shape, self.device)
         view = shown.view(self.recipe, self.shape, self.device)
         stream = EvalStream(self.data, self.split, batch=EVAL_ROWS, view=view, rows=self.rows)

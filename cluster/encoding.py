@@ -83,7 +83,7 @@ class _Pictures:
         model = self.model.to(shot.device)
 
         def done(rows: Integers) -> Judged:
-            batches = replace(shot, rows=rows).uncounted()
+            batches = replace(shot, rows=rows).batches()
             return judging.judged(model, batches, self.text_TCD)
 
         return done

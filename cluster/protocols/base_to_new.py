@@ -48,6 +48,7 @@ def build(
             value="[]",
             remedy=f"say names=[...], what {', '.join(others[:8])}{more} are called, in this order",
         )
+    base.count_opening()  # once, however often its rows are read
     columns: dict[str, list[object]] = {"classes": [], "prompts": [], "rows": [], "accuracy": []}
     found: dict[tuple[str, str], float] = {}
     for kind, shot, called in (

@@ -238,6 +238,9 @@ def test_base_to_new(coop: Run, clip: Run) -> None:
     assert found.scores["harmonic_learnt"] == pytest.approx(
         2 * one * other / (one + other) if one + other else 0
     )
+    opened = coop.summary.get("opened", {}).get("test", 0)
+    protocol.run(coop, "base_to_new", names, split="test")
+    assert coop.summary["opened"]["test"] == opened + 1, "two halves, two classifiers: one opening"
     with pytest.raises(Refusal, match="learns no context"):
         protocol.run(clip, "base_to_new", {})
 
