@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -174,6 +173,8 @@ def decimals(value: float) -> str:
 def draw(*drawn: Any) -> None:
     from rich.console import Console
 
-    console = Console(width=shutil.get_terminal_size((100, 24)).columns)
+    from search import terminal
+
+    console = Console(width=terminal.line())
     for each in drawn:
         console.print(each, highlight=False, markup=False, soft_wrap=isinstance(each, str))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from datasets import store
 from datasets.refusal import Refusal, nearest
 from search import numbers, terminal
 from search.results import compare
-from search.studies import firsts, words
+from search.studies import firsts, narrow, words
 from search.studies.amounts import points, range_of, span
 from search.studies.comparing import difference
 from search.studies.rows import Compared, Result, Table
@@ -243,9 +242,9 @@ def _noted(table: Table) -> list[str]:
 
 def drawn(table: Table) -> list[RenderableType]:
     """For a terminal."""
-    shown: list[RenderableType] = [_rich(*lines(table)), "", *words.sentences(table)]
+    shown: list[RenderableType] = [*narrow.drawn(*lines(table)), "", *words.sentences(table)]
     if table.claims:
-        shown += ["", _rich(*claimed(table))]
+        shown += ["", *narrow.drawn(*claimed(table))]
     if table.warnings:
         shown += ["", *(f"- {warning}" for warning in table.warnings)]
     return shown
@@ -286,11 +285,14 @@ def drawn_difference(table: Table, arm: str, other: str) -> list[RenderableType]
         for each in rows[name].results[:1]
         if each.entry.run
     ]
-    drawn: list[RenderableType] = [_rich(["seed", arm, other, "difference"], lines), "", *said]
+    drawn = [*narrow.blocks(["seed", arm, other, "difference"], lines), "", *said]
     if len(runs) == 2 and all(store.exists(store.join(run.url, "recipe.yaml")) for run in runs):
         compared = compare(runs).differences
         compared.columns = [arm, other]
-        drawn += ["", terminal.table(compared, "What differs in the recipes", width=100)]
+        drawn += [
+            "",
+            terminal.table(compared, "What differs in the recipes", width=terminal.line()),
+        ]
     return drawn
 
 
@@ -318,7 +320,7 @@ def drawn_states(table: Table) -> list[RenderableType]:
         said += f"; {spent}"
     elif found["status"] in ("interrupted", "stopped"):
         said += "; the same command goes on"
-    return [_rich(["arm", *(f"seed {seed}" for seed in seeds)], rows), "", said]
+    return [*narrow.blocks(["arm", *(f"seed {seed}" for seed in seeds)], rows), "", said]
 
 
 def _state(table: Table, result: Result | None) -> str:
@@ -327,43 +329,6 @@ def _state(table: Table, result: Result | None) -> str:
     if result.state == "finished" and result.score is not None:
         return numbers.score(table.study.metric, result.score)
     return result.state
-
-
-_SPARE = ("images", "time", "runs", "95 % interval")  # what goes first where the line is too short
-
-
-def _fitting(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int
-) -> tuple[list[str], list[list[str]]]:
-    """Without the columns that would make the others wrap; what all rows say alike goes with them."""
-    kept = [*range(len(headings))]
-    for name in _SPARE:
-        needed = sum(
-            2 + max([len(headings[n].split()[0]), *(len(row[n]) for row in rows)]) for n in kept
-        )
-        if needed > width and name in headings:
-            place = headings.index(name)
-            told = name == "runs" and any(row[place] != "all" for row in rows)
-            kept = kept if told else [n for n in kept if n != place]
-    return [headings[n] for n in kept], [[row[n] for n in kept] for row in rows]
-
-
-def _rich(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None
-) -> RenderableType:
-    from rich.table import Table as Drawn
-    from rich.text import Text
-
-    width = width or shutil.get_terminal_size((100, 24)).columns
-    headings, rows = _fitting(headings, rows, width)
-    made = Drawn(box=None, header_style="bold", pad_edge=False)
-    for n, heading in enumerate(headings):
-        made.add_column(
-            Text(heading), justify="right" if heading in ("n", "p") else "left", no_wrap=n == 0
-        )
-    for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
-    return made
 
 
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
