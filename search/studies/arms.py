@@ -121,12 +121,15 @@ def arms(study: Study) -> list[Arm]:
 def cells(study: Study, listed: list[Arm]) -> list[Cell]:
     """Seed by seed, so that all arms have a run before one has two."""
     return [
-        Cell(
-            arm.label, seed, seeded(study, arm.recipe, seed if study.paired else seed + _APART * n)
-        )
+        Cell(arm.label, seed, seeded(study, arm.recipe, own_seed(study, seed, place)))
         for seed in study.run_seeds
-        for n, arm in enumerate(listed)
+        for place, arm in enumerate(listed)
     ]
+
+
+def own_seed(study: Study, seed: int, place: int) -> int:
+    """The seed of a run of the arm at `place`: the study's, of arms that are not paired one of its own."""
+    return seed if study.paired else seed + _APART * place
 
 
 def seeded(study: Study, recipe: Recipe, seed: int) -> Recipe:

@@ -6,14 +6,10 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cluster.run import Run
-from datasets import store
-from datasets.refusal import Refusal, nearest
-from search import numbers, terminal
-from search.results import compare
+from datasets.refusal import Refusal
+from search import numbers
 from search.studies import firsts, narrow, words
-from search.studies.amounts import points, range_of, span
-from search.studies.comparing import difference
+from search.studies.amounts import points, range_of
 from search.studies.rows import Compared, Result, Table
 
 if TYPE_CHECKING:
@@ -248,52 +244,6 @@ def drawn(table: Table) -> list[RenderableType]:
     if table.warnings:
         shown += ["", *(f"- {warning}" for warning in table.warnings)]
     return shown
-
-
-def drawn_difference(table: Table, arm: str, other: str) -> list[RenderableType]:
-    """Two arms on the same seeds: how their recipes and scores differ."""
-    rows = {row.arm: row for row in table.rows}
-    for name in (arm, other):
-        if name not in rows:
-            raise Refusal(
-                f"there is no arm '{name}'", path="diff", value=name, remedy=nearest(name, rows)
-            )
-    if arm == other:
-        raise Refusal(
-            "an arm beside itself", path="diff", value=arm, remedy=f"two of {', '.join(rows)}"
-        )
-    found, metric = difference(table, arm, other), table.study.metric
-    seeds = sorted({*rows[arm].scores} | {*rows[other].scores})
-    lines = []
-    for seed in seeds:
-        scores = [rows[name].scores.get(seed) for name in (arm, other)]
-        shown = [numbers.score(metric, score) for score in scores]
-        one, two = scores
-        gap = points(metric, one - two) if one is not None and two is not None else "–"
-        lines.append([str(seed), *shown, gap])
-    said = [f"{arm} beside {other}: {words.gap(table, found)}, {found.verdict}"]
-    if found.gap.test:
-        said.append(f"p = {words.p_value(found.gap.p)} ({found.gap.test}, this comparison alone)")
-    if found.gap.rows_low is not None and found.gap.rows_high is not None:
-        interval = span(metric, found.gap.rows_low, found.gap.rows_high)
-        said.append(f"95 % interval over seeds and rows: {interval}")
-    if found.rows:
-        said.append(found.rows)
-    runs = [
-        Run(table.folder.run_url(each.entry))
-        for name in (arm, other)
-        for each in rows[name].results[:1]
-        if each.entry.run
-    ]
-    drawn = [*narrow.blocks(["seed", arm, other, "difference"], lines), "", *said]
-    if len(runs) == 2 and all(store.exists(store.join(run.url, "recipe.yaml")) for run in runs):
-        compared = compare(runs).differences
-        compared.columns = [arm, other]
-        drawn += [
-            "",
-            terminal.table(compared, "What differs in the recipes", width=terminal.line()),
-        ]
-    return drawn
 
 
 def states(table: Table) -> dict[str, Any]:

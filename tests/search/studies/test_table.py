@@ -16,6 +16,7 @@ from cluster.environment import code
 from search.studies import table, words, writing
 from search.studies.folder import Entry, Folder
 from search.studies.rows import Table
+from tests.commands import cli
 
 ROWS = 200
 Scores = dict[str, Sequence[float]]
@@ -122,6 +123,32 @@ def test_one_pair_that_is_left_of_several_seeds_is_not_tested(make: Make) -> Non
     marks = [row[6] for row in writing.lines(found)[1]]
     assert marks == ["best", "untested"], "and cannot be told from nothing"
     assert "Not all runs count: of b 1 of 2 (1 collapsed)." in words.sentences(found)
+
+
+def test_arms_of_seeds_of_their_own_are_listed_and_not_paired(
+    make: Make,
+) -> None:
+    scores = {"a": [0.941, 0.95, 0.93], "b": [0.956, 0.94, 0.98]}
+    folder = make(scores, paired=False).folder.url
+    said = cli("study", folder, "diff", "a", "b")
+    assert said.code == 0, said.err
+    lines = [line.split() for line in said.out.splitlines()]
+    assert lines[0] == ["arm", "seed", "test/accuracy"]
+    assert lines[1] == ["a", "0", "94.1", "%"] and lines[4] == ["b", "1000003", "95.6", "%"]
+    assert "difference" not in said.out and "−1.5" not in said.out
+    assert "(Welch, this comparison alone)" in said.out
+    paired = cli("study", make(scores).folder.url, "diff", "a", "b").out
+    assert "0     94.1 %  95.6 %  −1.5 points" in paired
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.1])
+def test_where_all_seeds_agree_there_is_no_interval(make: Make, apart: float) -> None:
+    scores = {"a": [0.7, 0.8, 0.6], "b": [0.7 + apart, 0.8 + apart, 0.6 + apart]}
+    folder = make(scores).folder.url
+    said = cli("study", folder, "diff", "b", "a")
+    assert said.code == 0 and "interval" not in said.out, said.out
+    other = make({"a": [0.7, 0.8, 0.6], "b": [0.75, 0.8, 0.62]}).folder.url
+    assert "95 % interval over seeds and rows" in cli("study", other, "diff", "b", "a").out
 
 
 def test_some_arms_are_tested_and_others_not(make: Make) -> None:
