@@ -10,12 +10,14 @@ from typing import Any
 
 from datasets import store
 from datasets.refusal import Refusal, nearest
-from search.studies.study import Changes, Study
+from search.studies.fields import Changes
+from search.studies.study import Study
 from trainers.grammar import ORIGINS
 from trainers.recipe import Recipe
 from trainers.rooms import ROOT
 
 BEFORE = "before."
+_FOLDERS = ("init", "url", "path")  # whose values are files and folders
 _APART = 1_000_003  # between the seeds of arms that are not paired
 
 
@@ -158,7 +160,10 @@ def before(study: Study) -> Iterator[tuple[str, int | None, Recipe]]:
     """(name, the seed of whose cells it is before, recipe) of the runs that others start from; None: of all."""
     for name, said in study.before.items():
         loaded = _loaded(said.recipe, f"before.{name}.recipe")
-        base = loaded.override({"search": None}, _moved(study, loaded), said.set)
+        try:
+            base = loaded.override({"search": None}, _moved(study, loaded), said.set)
+        except Refusal as refusal:
+            raise _in_before(name, said.set, refusal) from None
         if said.seed is not None:
             yield name, None, base.override({"seed": said.seed})
             continue
@@ -189,10 +194,26 @@ def factors_of(study: Study) -> dict[str, list[Level]]:
         if isinstance(said, dict):
             levels = [Level(label, label, dict(changes)) for label, changes in said.items()]
         else:
-            short = short_name(name)
-            levels = [Level(f"{short} {_text(value)}", value, {name: value}) for value in said]
+            labels = _labels(name, said)
+            levels = [
+                Level(label, value, {name: value})
+                for label, value in zip(labels, said, strict=True)
+            ]
         found[name] = levels
+    for name, levels in found.items():
+        _check_labels(name, levels)
     return found
+
+
+def _check_labels(name: str, levels: list[Level]) -> None:
+    place = {"recipe": "recipe", "arm": "arms"}.get(name, f"factors.{name}")
+    if blank := [level.label for level in levels if not level.label.strip()]:
+        raise Refusal(
+            "a label is missing",
+            path=place,
+            value=blank[0],
+            remedy="say {LABEL: {dotted.path: value}}" if place != "recipe" else "say LABEL: file",
+        )
 
 
 def paths_of(study: Study, factor: str) -> list[str]:
@@ -207,6 +228,21 @@ def short_name(path: str) -> str:
     if last == "name" and rest:
         return rest[-2] if rest[-1] == "main" and len(rest) > 1 else rest[-1]
     return last
+
+
+def _labels(path: str, values: list[Any]) -> list[str]:
+    """What the values of a factor are called: `lr 0.1`, `no init`, of a folder its last name where that is one value's alone."""
+    short, told = short_name(path), [_text(value) for value in values]
+    if path.rpartition(".")[2] in _FOLDERS:
+        last = [text.rstrip("/").rpartition("/")[2] for text in told]
+        told = [
+            name if name and last.count(name) == 1 else text
+            for name, text in zip(last, told, strict=True)
+        ]
+    return [
+        f"no {short}" if value is None else f"{short} {text}"
+        for value, text in zip(values, told, strict=True)
+    ]
 
 
 def _text(value: Any) -> str:
@@ -248,6 +284,17 @@ def _in_arm(label: str, refusal: Refusal) -> Refusal:
     return Refusal(
         f"arm '{label}': {refusal.error}",
         path=refusal.path,
+        value=refusal.value,
+        remedy=refusal.remedy,
+    )
+
+
+def _in_before(name: str, changes: Changes, refusal: Refusal) -> Refusal:
+    """A mistake in what a run before the arms changes, by its place in the study."""
+    own = refusal.path if refusal.path in changes else ""
+    return Refusal(
+        f"before '{name}': {refusal.error}",
+        path=f"before.{name}.set.{own}" if own else refusal.path,
         value=refusal.value,
         remedy=refusal.remedy,
     )

@@ -49,7 +49,8 @@ def drawn(headings: Sequence[str], rows: Rows, width: int | None = None) -> list
     for shrink in (_parted, _stacked, _costs, _verdicts, _listed):
         if _needed(columns) > width:
             columns = shrink(columns)
-    needed, left = _needed(columns), []
+    needed = _needed(columns)
+    left: list[str] = []
     for name in SPARE:
         at = next((each for each in columns if each.names[0] == name), None)
         # What the rows do not say alike is what a reader has to know.

@@ -289,6 +289,7 @@ def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 _LATEX = {
+    "\\": r"\textbackslash{}",
     "&": r"\&",
     "%": r"\%",
     "_": r"\_",
@@ -303,7 +304,7 @@ _LATEX |= {">": "$>$", "|": r"\textbar{}", "×": r"$\times$", "…": r"\dots{}",
 
 
 def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text.replace("\\", "/"))
+    return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def _finite(node: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -329,6 +330,23 @@ def test_text_of_all_kinds(make: Make) -> None:
     tree = json.loads(writing.written(found, "json"))
     assert tree["arms"][1]["beside"]["other"] == "a_b" and tree["cells"][0]["run"] == "a_b-0"
     assert writing.frame(found)["test/accuracy"].tolist() == [0.9, 0.8, 0.7, 0.6]
+
+
+def test_a_backslash_is_one_in_a_paper(make: Make) -> None:
+    claims = [{"arm": "a", "value": 0.5, "source": r"C:\tables {1}", "scale": None}]
+    told = writing.latex(make({"a": [0.9, 0.8], "b": [0.7, 0.6]}, claims=claims))
+    assert r"Source: C:\textbackslash{}tables \{1\}." in told
+
+
+def test_what_became_of_runs_that_do_not_count_is_counted(make: Make) -> None:
+    folder = make({"a": [0.9, 0.8, 0.85], "b": [0.5, 0.5, 0.5], "c": [0.5, 0.5, 0.5]}).folder
+    entries = folder.entries
+    missing = [replace(each, run="", status="missing") for each in entries if each.arm == "b"][2:]
+    folder.write_entries([each for each in entries if (each.arm, each.seed) != ("b", 2)] + missing)
+    said = words.sentences(table.read(folder))
+    assert "Of b and c no run counts: of b 2 collapsed, 1 missing; of c 3 collapsed." in said
+    folder.amend(arms={arm: {"arm": arm} for arm in ("a", "b")})
+    assert "Of b no run counts: 2 collapsed, 1 missing." in words.sentences(table.read(folder))
 
 
 def test_a_paper_is_told_all_that_the_terminal_is(make: Make) -> None:
