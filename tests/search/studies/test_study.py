@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from datasets.refusal import Refusal
-from search.studies import arms
+from search.studies import arms, levels
 from search.studies.study import Study
 
 LR = "phases.0.optim.main.lr"
@@ -116,9 +116,9 @@ def test_labels_of_folders_and_of_none_can_be_read(
     load: Any, values: list[Any], labels: list[str]
 ) -> None:
     study = load().model_copy(update={"factors": {"phases.0.init": values}})
-    assert [level.label for level in arms.factors_of(study)["phases.0.init"]] == labels
+    assert [level.label for level in levels.factors_of(study)["phases.0.init"]] == labels
     named = load().model_copy(update={"factors": {"model.name": ["hf/a", "hf/b"]}})
-    assert [level.label for level in arms.factors_of(named)["model.name"]] == [
+    assert [level.label for level in levels.factors_of(named)["model.name"]] == [
         "model hf/a",
         "model hf/b",
     ]
