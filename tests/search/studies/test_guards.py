@@ -53,7 +53,10 @@ def planned(path: Path, *words: str) -> drive.Plan:
         ({"arms": {" ": {}, "b": {LR: 0.2}}, "factors": {}}, "arms: a label is missing"),
         ({"factors": {"rate": {"": {}, "b": {LR: 0.2}}}}, "factors.rate: a label is missing"),
         (
-            {"before": {"start": {"recipe": "recipes/digits.yaml", "set": {EPOCHS[:-1]: 2}}}},
+            {
+                "set": {"phases.0.init": "before.start"},
+                "before": {"start": {"recipe": "recipes/digits.yaml", "set": {EPOCHS[:-1]: 2}}},
+            },
             f"before.start.set.{EPOCHS[:-1]}: before 'start': unknown key 'epoch' -- did you",
         ),
         ({"factors": {}}, "nothing is compared"),
