@@ -37,7 +37,8 @@ def _filled(said: Any) -> Any:
 
 
 def _files(said: Any) -> Any:
-    if isinstance(said, str | dict):
+    files = said.values() if isinstance(said, dict) else [said]
+    if all(isinstance(file, str) for file in files):
         return said
     raise ValueError("should be a file, or {LABEL: file, ...}")
 

@@ -49,6 +49,7 @@ def planned(path: Path, *words: str) -> drive.Plan:
         ({"claims": [3]}, "claims.0: should be {arm: NAME, value: NUMBER, source: TEXT} (it is 3)"),
         ({"before": {"start": 3}}, "before.start: should be {recipe: FILE} (it is 3)"),
         ({"recipe": 3}, "recipe: should be a file, or {LABEL: file, ...} (it is 3)"),
+        ({"recipe": {"a": 3}}, "recipe: should be a file, or {LABEL: file, ...}"),
         ({"question": None}, "question: is missing"),
         ({"arms": {" ": {}, "b": {LR: 0.2}}, "factors": {}}, "arms: a label is missing"),
         ({"factors": {"rate": {"": {}, "b": {LR: 0.2}}}}, "factors.rate: a label is missing"),
