@@ -258,19 +258,26 @@ def compare(runs: Sequence[Run]) -> Comparison:
         raise Refusal("one run alone compares with nothing", path="runs", remedy="name two or more")
     named = dict(zip(labels(runs), runs, strict=True))
     trees = {name: tree(run) for name, run in named.items()}
-    leaves = {name: flatten(plain) for name, plain in trees.items()}
-    paths = list(dict.fromkeys(path for flat in leaves.values() for path in flat))
-    cells = {path: [flat.get(path, pd.NA) for flat in leaves.values()] for path in paths}
-    differ = {path: line for path, line in cells.items() if len({*map(_key, line)}) > 1}
-    differences = pd.DataFrame.from_dict(differ, orient="index", columns=[*named], dtype=object)
     scores = pd.DataFrame({name: run.scores for name, run in named.items()})
     facts = {name: cautions.Facts.of(run, trees[name]) for name, run in named.items()}
     return Comparison(
         runs=list(runs),
-        differences=differences.rename_axis("path"),
+        differences=differences(trees),
         scores=scores.sort_index().rename_axis("metric"),
         warnings=cautions.among(facts),
     )
+
+
+def differences(trees: Mapping[str, Any]) -> pd.DataFrame:
+    """Where recipes, plain trees by name, differ: dotted path x name; NA where one has no such path."""
+    import pandas as pd
+
+    leaves = {name: flatten(plain) for name, plain in trees.items()}
+    paths = list(dict.fromkeys(path for flat in leaves.values() for path in flat))
+    cells = {path: [flat.get(path, pd.NA) for flat in leaves.values()] for path in paths}
+    differ = {path: line for path, line in cells.items() if len({*map(_key, line)}) > 1}
+    found = pd.DataFrame.from_dict(differ, orient="index", columns=[*trees], dtype=object)
+    return found.rename_axis("path")
 
 
 def labels(runs: Sequence[Run]) -> Iterator[str]:

@@ -26,7 +26,8 @@ def found(index: Index, answers: Sequence[Answer]) -> list[RenderableType]:
         names = ["", "id", "split", "class", "distance"]
         names += ["path"] if any("path" in row for row in told["results"]) else []
         for name in names:
-            table.add_column(name, justify="right" if name in ("", "id", "distance") else "left")
+            right = name in ("", "id", "distance")
+            table.add_column(name, justify="right" if right else "left", overflow="fold")
         for row in told["results"]:
             named, path = row.get("class", "–"), row.get("path", "")
             cells = (row["rank"], row["id"], row["split"], named, f"{row['distance']:.4f}", path)
@@ -63,7 +64,7 @@ def by_class(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Precision at each k and mean average precision of each class."""
     names = [name for name in rows[0] if name.startswith("precision@") or name == "map"]
     table = _table()
-    table.add_column("class")
+    table.add_column("class", overflow="fold")
     for name in ("queries", *names):
         table.add_column(name, justify="right")
     for row in sorted(rows, key=lambda row: row["map"])[:MOST_CLASSES]:

@@ -1,7 +1,10 @@
-"""Tables for a terminal: numbers as people read them, never wider than the line."""
+"""Tables for a terminal: numbers as people read them, never wider than the line; what that leaves out is named."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +18,25 @@ if TYPE_CHECKING:
 EARLY = ("name", "images_per_second", "workers", "seed", "steps", "batch")
 LATE = ("task", "started", "seconds")
 MAJOR = 2  # scores that outlive the columns of LATE
-NAMED = 4  # columns that the caption names
+ENDLESS = 10_000  # columns of a line that nobody's window cuts
 HEADINGS = {"images_per_second": "images/s"}
+
+
+def line() -> int:
+    """Columns of a line on stdout: the terminal's, or what COLUMNS says; of a pipe or a file as many as it takes."""
+    said = os.environ.get("COLUMNS", "")
+    if not sys.stdout.isatty() and not (said.isdecimal() and int(said)):
+        return ENDLESS
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def left_out(names: Sequence[str], needed: int) -> str:
+    """What a table of a short line says beneath it; `needed` columns hold it whole."""
+    many = "them" if len(names) > 1 else "it"
+    return (
+        f"left out for want of width: {', '.join(names)}; "
+        f"COLUMNS={needed}, or a pipe (| less -S), shows {many}"
+    )
 
 
 def table(
@@ -27,7 +47,7 @@ def table(
     keep: Sequence[str] = (),
     spare: Sequence[str] = (),
 ) -> Table:
-    """A frame as a rich table; what does not fit is left out, and the caption says so.
+    """A frame as a rich table; headings are broken and then columns left out where it does not fit, and the caption says so.
 
     `keep` are columns that stay whatever the width, such as the one sorted by; `spare` go before all others.
     """
@@ -47,8 +67,11 @@ def table(
     }
     empty = [name for name, cells in columns.items() if not any(c not in ("", "–") for c in cells)]
     kept = {name: cells for name, cells in columns.items() if name not in empty}
-    dropped = _fit(kept, width, keep, spare)
-    caption = _caption(dropped)
+    headings = _headings(kept, width)
+    needed = _width(kept, headings)
+    dropped = _fit(kept, headings, width, keep, spare)
+    _mend(headings, kept, width, keep)
+    caption = left_out(dropped, needed) if dropped else None
     # Text, not str: brackets in names are names, not markup.
     drawn = Table(
         title=Text(title) if title else None,
@@ -63,7 +86,7 @@ def table(
     for name in kept:
         right = shown[name].map(_is_number).all() and name not in ("seed",)
         drawn.add_column(
-            Text(HEADINGS.get(name, name)),
+            Text(headings[name]),
             justify="right" if right else "left",
             overflow="fold",
         )
@@ -100,15 +123,43 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, abstract.Number) and not isinstance(value, bool)
 
 
+def _headings(columns: dict[str, list[str]], width: int) -> dict[str, str]:
+    """Column -> heading; those that are wider than their cells on several lines, where the line is too short."""
+    headings = {name: HEADINGS.get(name, name) for name in columns}
+    for sign in ("/", "_"):
+        if _width(columns, headings) <= width:
+            break
+        for name, cells in columns.items():
+            if len(headings[name]) > max(map(len, cells), default=0):
+                headings[name] = headings[name].replace(sign, f"{sign}\n")
+    return headings
+
+
+def _mend(
+    headings: dict[str, str], columns: dict[str, list[str]], width: int, keep: Sequence[str]
+) -> None:
+    """Put headings on one line again where there is room, those that matter most first."""
+    scores = sorted((name for name in columns if "/" in name), key=_importance)
+    for name in dict.fromkeys([*keep, *scores, *columns]):
+        if name in columns:
+            broken, headings[name] = headings[name], HEADINGS.get(name, name)
+            if _width(columns, headings) > width:
+                headings[name] = broken
+
+
 def _fit(
-    columns: dict[str, list[str]], width: int, keep: Sequence[str], spare: Sequence[str]
+    columns: dict[str, list[str]],
+    headings: dict[str, str],
+    width: int,
+    keep: Sequence[str],
+    spare: Sequence[str],
 ) -> list[str]:
     """Remove the least columns until the rest fits; their names."""
     scores = sorted((name for name in columns if "/" in name), key=_importance)
     order = [*spare, *EARLY, *scores[: MAJOR - 1 : -1], *LATE, *scores[MAJOR - 1 : 0 : -1]]
     dropped = []
     for name in order:
-        if _width(columns) <= width:
+        if _width(columns, headings) <= width:
             break
         if name in columns and name not in keep:
             del columns[name]
@@ -122,18 +173,10 @@ def _importance(score: str) -> tuple[bool, bool, bool, str]:
     return metric not in ("accuracy", "rmse"), split != "test", split != "val", metric
 
 
-def _caption(dropped: Sequence[str]) -> str | None:
-    if not dropped:
-        return None
-    more = len(dropped) - NAMED
-    tail = f" and {more} more" if more > 0 else ""
-    return f"not shown: {', '.join(dropped[:NAMED])}{tail}"
-
-
-def _width(columns: dict[str, list[str]]) -> int:
+def _width(columns: dict[str, list[str]], headings: dict[str, str]) -> int:
     return (
         sum(
-            2 + max(len(HEADINGS.get(name, name)), *(len(text) for text in cells), 0)
+            2 + max(len(text) for texts in (headings[name].split("\n"), cells) for text in texts)
             for name, cells in columns.items()
         )
         - 2

@@ -434,7 +434,11 @@ def test_doctor_is_content_with_this_machine_and_not_with_a_bad_place(tmp_path: 
     [
         (["trian"], "No such command 'trian'. Did you mean 'train'? -- see `"),
         (["train"], "Missing argument 'RECIPE' -- see `"),
-        (["data", "replay", "runs/x", "--step", "abc"], "for '--step': Input should be a valid"),
+        (
+            ["data", "replay", "runs/x", "--step", "abc"],
+            "for '--step': should be a whole number --",
+        ),
+        (["study", "x.yaml", "--more-seeds", "-1"], "for '--more-seeds': should be 0 or more --"),
     ],
 )
 def test_a_wrong_word_is_one_line(words: list[str], told: str) -> None:

@@ -28,7 +28,9 @@ EXPECTED = {
     **dict.fromkeys(("float_type", "float_parsing"), "a number"),
     **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
     "string_type": "text",
+    "string_too_short": "text of {min_length} letters or more",
     "list_type": "a list",
+    "too_short": "a list of {min_length} or more (it has {actual_length})",
     "dict_type": "a mapping of keys to values",
     "model_type": "a name, or a mapping of keys to values",
     "greater_than": "above {gt:g}",
@@ -92,7 +94,9 @@ def pairs(changes: Iterable[str | Mapping[str, Any]]) -> Iterator[tuple[str, Any
     """(dotted path, value) of `"path=value"`s and `{path: value}`s."""
     for change in changes:
         if isinstance(change, Mapping):
-            yield from change.items()
+            for path, value in change.items():
+                _check_keys(path, path)
+                yield path, value
             continue
         path, equals, value = change.partition("=")
         if not equals or not path:
@@ -101,10 +105,21 @@ def pairs(changes: Iterable[str | Mapping[str, Any]]) -> Iterator[tuple[str, Any
                 value=change,
                 remedy="for example data.batch=128",
             )
+        _check_keys(path, change)
         try:
             yield path, yaml.load(value, Loader)
         except (yaml.YAMLError, ValueError, RecursionError):
             yield path, value  # `train.0=*` is a glob, not a YAML alias
+
+
+def _check_keys(path: str, said: str) -> None:
+    if "" in path.split("."):
+        raise Refusal(
+            f"in '{said}' a key is missing: a dotted path has one before and after each dot",
+            path=path,
+            value=said,
+            remedy="for example data.batch=128",
+        )
 
 
 def change(
@@ -199,7 +214,7 @@ def refusal(
     if first["type"] == "extra_forbidden":
         known = {*_fields(model, first["loc"][:-1]), *more_keys}
         text, remedy = f"unknown key '{location[-1]}'", nearest(location[-1], known)
-    elif first["type"] == "missing":
+    elif first["type"] in ("missing", "blank"):
         text, value = "is missing", None
         remedy = f"add {path}: ..."
     else:

@@ -107,6 +107,9 @@ class Recipe(Frozen):
         tree = read_yaml(store.read_bytes(path).decode("utf-8", errors="replace"), path)
         if not isinstance(tree, dict):
             raise Refusal("a recipe is a mapping of keys to values", path=path, value=tree)
+        if "question" in tree and "phases" not in tree:
+            study = f"`python launch.py study {path}`"
+            raise Refusal("this is a study", path=path, value=path, remedy=study)
         recipe = cls.check(tree)
         return recipe.override(*overrides) if overrides else recipe
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
-import shutil
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
@@ -51,10 +51,24 @@ class Group(TyperGroup):
                 sys.stderr.write(f"{context.get_help()}\n")
             else:
                 where = context.command_path if context else "launch.py"
-                said = " ".join(told().split()).rstrip(".")
+                said = _worded(" ".join(told().split()).rstrip("."))
                 sys.stderr.write(f"error: {said} -- see `{where} --help`\n")
         raise SystemExit(code if isinstance(code, int) else 0)
 
+
+def _worded(told: str) -> str:
+    """What typer found wrong with an option, in our words."""
+    for theirs, ours in _WORDS.items():
+        told = re.sub(theirs, ours, told)
+    return told
+
+
+_WORDS = {
+    r"Input should be a valid integer.*": "should be a whole number",
+    r"Input should be a valid number.*": "should be a number",
+    r"Input should be greater than or equal to (\S+)": r"should be \1 or more",
+    r"Input should be less than or equal to (\S+)": r"should be \1 or less",
+}
 
 app = typer.Typer(
     cls=Group,
@@ -174,6 +188,8 @@ def decimals(value: float) -> str:
 def draw(*drawn: Any) -> None:
     from rich.console import Console
 
-    console = Console(width=shutil.get_terminal_size((100, 24)).columns)
+    from search import terminal
+
+    console = Console(width=terminal.line())
     for each in drawn:
         console.print(each, highlight=False, markup=False, soft_wrap=isinstance(each, str))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Annotated, Any
 
 import typer
@@ -34,9 +33,9 @@ def results(
     debug: Debug = False,
 ) -> None:
     """List and filter runs; given two or more, compare their recipes, scores and curves; given a search, its trials; given a study, its table."""
-    from search import listing
+    from search import listing, terminal
 
-    width = shutil.get_terminal_size((100, 24)).columns
+    width = terminal.line()
     tree: Any
     if runs and len(runs) == 1 and _is_search(runs[0]):
         options = {"--since": since, "--sort": sort, "--where": where, "--out": out}

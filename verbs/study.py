@@ -112,10 +112,10 @@ def _says_seeds(overrides: list[str]) -> bool:
 
 
 def _look(found: Table, action: str, arms: list[str], form: str) -> None:
-    from search.studies import writing
+    from search.studies import beside, writing
 
     if action == "diff":
-        draw(*writing.drawn_difference(found, *arms))
+        draw(*beside.drawn(found, *arms))
     elif action == "status":
         if form == "json":
             tell(True, writing.states(found), "")

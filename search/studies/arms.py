@@ -10,22 +10,15 @@ from typing import Any
 
 from datasets import store
 from datasets.refusal import Refusal, nearest
-from search.studies.study import Changes, Study
+from search.studies.fields import Changes
+from search.studies.levels import factors_of
+from search.studies.study import Study
 from trainers.grammar import ORIGINS
 from trainers.recipe import Recipe
 from trainers.rooms import ROOT
 
 BEFORE = "before."
 _APART = 1_000_003  # between the seeds of arms that are not paired
-
-
-@dataclass(frozen=True)
-class Level:
-    """One value of a factor: what it is called, what it changes."""
-
-    label: str
-    value: Any
-    changes: Changes
 
 
 @dataclass(frozen=True)
@@ -121,12 +114,15 @@ def arms(study: Study) -> list[Arm]:
 def cells(study: Study, listed: list[Arm]) -> list[Cell]:
     """Seed by seed, so that all arms have a run before one has two."""
     return [
-        Cell(
-            arm.label, seed, seeded(study, arm.recipe, seed if study.paired else seed + _APART * n)
-        )
+        Cell(arm.label, seed, seeded(study, arm.recipe, own_seed(study, seed, place)))
         for seed in study.run_seeds
-        for n, arm in enumerate(listed)
+        for place, arm in enumerate(listed)
     ]
+
+
+def own_seed(study: Study, seed: int, place: int) -> int:
+    """The seed of a run of the arm at `place`: the study's, of arms that are not paired one of its own."""
+    return seed if study.paired else seed + _APART * place
 
 
 def seeded(study: Study, recipe: Recipe, seed: int) -> Recipe:
@@ -155,7 +151,10 @@ def before(study: Study) -> Iterator[tuple[str, int | None, Recipe]]:
     """(name, the seed of whose cells it is before, recipe) of the runs that others start from; None: of all."""
     for name, said in study.before.items():
         loaded = _loaded(said.recipe, f"before.{name}.recipe")
-        base = loaded.override({"search": None}, _moved(study, loaded), said.set)
+        try:
+            base = loaded.override({"search": None}, _moved(study, loaded), said.set)
+        except Refusal as refusal:
+            raise _in_before(name, said.set, refusal) from None
         if said.seed is not None:
             yield name, None, base.override({"seed": said.seed})
             continue
@@ -173,47 +172,6 @@ def _moved(study: Study, recipe: Recipe) -> Changes:
         return {}
     said = {**study.set, **study.sized.set}
     return {path: said[path] for path in ORIGINS if path in said}
-
-
-def factors_of(study: Study) -> dict[str, list[Level]]:
-    """Name -> levels: recipes, arms, then the factors."""
-    found: dict[str, list[Level]] = {}
-    if isinstance(study.recipe, dict):
-        found["recipe"] = [Level(label, label, {}) for label in study.recipe]
-    if study.arms:
-        found["arm"] = [Level(label, label, dict(said)) for label, said in study.arms.items()]
-    for name, said in study.factors.items():
-        if isinstance(said, dict):
-            levels = [Level(label, label, dict(changes)) for label, changes in said.items()]
-        else:
-            short = short_name(name)
-            levels = [Level(f"{short} {_text(value)}", value, {name: value}) for value in said]
-        found[name] = levels
-    return found
-
-
-def paths_of(study: Study, factor: str) -> list[str]:
-    """The dotted paths that a factor of `factors_of` changes."""
-    levels = factors_of(study)[factor]
-    return list(dict.fromkeys(path for level in levels for path in level.changes))
-
-
-def short_name(path: str) -> str:
-    """`lr` of phases.0.optim.main.lr; of a part's name the part: `optim.name`."""
-    *rest, last = path.split(".")
-    if last == "name" and rest:
-        return rest[-2] if rest[-1] == "main" and len(rest) > 1 else rest[-1]
-    return last
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, Mapping):
-        name = value.get("name")
-        rest = [f"{key}={_text(item)}" for key, item in value.items() if key != "name"]
-        return " ".join([*([str(name)] if name else []), *rest])
-    return str(value)
 
 
 def _recipe_of(study: Study, values: Mapping[str, Any]) -> str:
@@ -245,6 +203,17 @@ def _in_arm(label: str, refusal: Refusal) -> Refusal:
     return Refusal(
         f"arm '{label}': {refusal.error}",
         path=refusal.path,
+        value=refusal.value,
+        remedy=refusal.remedy,
+    )
+
+
+def _in_before(name: str, changes: Changes, refusal: Refusal) -> Refusal:
+    """A mistake in what a run before the arms changes, by its place in the study."""
+    own = refusal.path if refusal.path in changes else ""
+    return Refusal(
+        f"before '{name}': {refusal.error}",
+        path=f"before.{name}.set.{own}" if own else refusal.path,
         value=refusal.value,
         remedy=refusal.remedy,
     )

@@ -102,10 +102,11 @@ def _between(table: Table, row: Row, other: Row, *, rows: bool = True) -> Compar
         shared = np.intersect1d(ours[0], theirs[0], assume_unique=True)
         a, b = (hits[:, np.searchsorted(ids, shared)] for ids, hits in (ours, theirs))
         if len(shared) and len(seeds) > 1:
-            if rows:
+            # Where all seeds agree there is no interval over seeds, and so none over seeds and rows.
+            if rows and gap.low is not None and gap.high is not None:
                 low, high = statistics.over_rows(a.astype(float), b.astype(float))
                 # Other rows can only add to what is unsure; the bootstrap's own luck must not take from it.
-                low, high = min(low, gap.low or low), max(high, gap.high or high)
+                low, high = min(low, gap.low), max(high, gap.high)
                 gap = replace(gap, rows_low=low, rows_high=high)
         elif len(shared) and len(row.results) == len(other.results) == 1:
             # Of a study of several seeds, one pair that is left says nothing of seeds.

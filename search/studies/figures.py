@@ -13,7 +13,7 @@ from cluster.run import Run
 from search import numbers
 from search.canvas import INK, MUTED, PALETTE, style
 from search.sheets import named
-from search.studies.arms import factors_of, short_name
+from search.studies.levels import factors_of, short_name
 from search.studies.rows import Row, Table
 from search.studies.statistics import Mean
 

@@ -13,7 +13,8 @@ from typing import Any
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from search.results import flatten
-from search.studies.arms import Arm, before, factors_of, left_out, paths_of
+from search.studies.arms import Arm, before, left_out
+from search.studies.levels import factors_of, paths_of
 from search.studies.study import Study
 from trainers import build
 from trainers.describe import preview, without_weights

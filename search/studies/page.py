@@ -19,8 +19,8 @@ from search.sheets import WORST, Cell, Sheet, named
 from search.studies import checked, firsts, looking, words, writing
 from search.studies import table as tables
 from search.studies.amounts import points, span
-from search.studies.arms import short_name
 from search.studies.folder import STUDY, Folder
+from search.studies.levels import short_name
 from search.studies.rows import Row, Table
 
 MOST_BESIDE = 12  # arms of which each is shown beside each

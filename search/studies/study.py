@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -21,21 +20,19 @@ from pydantic import (
 from datasets import store
 from datasets.refusal import Refusal, nearest
 from search import numbers
+from search.studies.fields import (
+    Arms,
+    Factors,
+    Line,
+    Question,
+    Recipes,
+    Seeds,
+    Set,
+    Source,
+    mapping,
+)
 from trainers.grammar import NAME, SCORE, change, pairs, read_yaml, refusal
 from trainers.part import Frozen
-
-Seed = Annotated[int, Field(ge=0, lt=2**63)]
-Changes = dict[str, Any]
-Factors = dict[str, list[Any] | dict[str, Changes]]
-
-
-def _seeds(said: Any) -> Any:
-    """`3` is 0, 1 and 2."""
-    if type(said) is int:
-        if said < 1:
-            raise ValueError("a study needs a seed, better three: nothing is known from no run")
-        return list(range(said))
-    return said
 
 
 def _each_once(said: list[int]) -> list[int]:
@@ -44,16 +41,13 @@ def _each_once(said: list[int]) -> list[int]:
     return said
 
 
-Seeds = Annotated[list[Seed], BeforeValidator(_seeds), Field(min_length=1)]
-
-
 class Claim(Frozen):
     """A number that somebody printed, of an arm, or of the difference `arm` minus `over`."""
 
     arm: str
     over: str | None = None
     value: float
-    source: Annotated[str, Field(min_length=3)]
+    source: Source
     metric: Annotated[str, Field(pattern=SCORE)] | None = Field(
         None, description="default the study's"
     )
@@ -63,42 +57,45 @@ class Claim(Frozen):
     scale: str | None = Field(
         "full", description="the scale whose data are those of the claim; null: any"
     )
-    note: str = Field("", description="what was different where it was printed")
+    note: Line = Field("", description="what was different where it was printed")
 
 
 class Before(Frozen):
     """A run that arms start from, once for each seed: `phases.0.init: before.NAME`."""
 
     recipe: str
-    set: Changes = {}
+    set: Set = {}
     seed: NonNegativeInt | None = Field(None, description="one run for all seeds; default one each")
+
+
+Befores = dict[str, Annotated[Before, mapping("{recipe: FILE}")]]
 
 
 class Scale(Frozen):
     """One size of the same study: the real data, or a small set that runs anywhere. What it says of arms and the like replaces the study's."""
 
     recipe: str | None = Field(None, description="in place of the study's")
-    set: Changes = Field({}, description="dotted.path: value, of every arm")
+    set: Set = Field({}, description="dotted.path: value, of every arm")
     seeds: Seeds | None = None
     ceiling: float | None = None
-    arms: dict[str, Changes] | None = None
+    arms: Arms | None = None
     factors: Factors | None = None
     vary: list[str] | None = None
     allow: list[str] | None = None
     baseline: str | None = None
     compare: str | None = None
-    before: dict[str, Before] | None = None
+    before: Befores | None = None
 
 
 class Study(Frozen):
     """One question: what is compared, how often, by which score."""
 
     name: Annotated[str, Field(pattern=NAME)]
-    question: Annotated[str, Field(min_length=8)]
+    question: Question
     rows: list[int] = Field([], description="rows of the experiments' list that it serves")
-    recipe: str | dict[str, str] = Field(description="a file; or label: file, which is a factor")
-    set: Changes = Field({}, description="dotted.path: value, of every arm")
-    arms: dict[str, Changes] = Field({}, description="label: {dotted.path: value}")
+    recipe: Recipes = Field(description="a file; or label: file, which is a factor")
+    set: Set = Field({}, description="dotted.path: value, of every arm")
+    arms: Arms = Field({}, description="label: {dotted.path: value}")
     factors: Factors = Field(
         {},
         description="dotted.path: values, or name: {label: {dotted.path: value}}; all are crossed",
@@ -131,12 +128,12 @@ class Study(Frozen):
         0.0, description="differences up to this are of no interest: ties"
     )
     ceiling: float | None = Field(None, description="a better score is an alarm, not a success")
-    before: dict[str, Before] = {}
+    before: Befores = {}
     scales: dict[str, Scale] = {}
     scale: str | None = Field(None, description="which of scales; default small, else the first")
     seconds: PositiveFloat | None = Field(None, description="no run is begun after these")
     parallel: PositiveInt | None = Field(None, description="runs at a time; default what fits")
-    claims: list[Claim] = []
+    claims: list[Annotated[Claim, mapping("{arm: NAME, value: NUMBER, source: TEXT}")]] = []
 
     _once = field_validator("seeds")(_each_once)
 
@@ -155,6 +152,9 @@ class Study(Frozen):
         tree = read_yaml(store.read_bytes(path).decode("utf-8", errors="replace"), path)
         if not isinstance(tree, dict):
             raise Refusal("a study is a mapping of keys to values", path=path, value=tree)
+        if "phases" in tree and "question" not in tree:
+            train = f"`python launch.py train {path}`"
+            raise Refusal("this is a recipe", path=path, value=path, remedy=train)
         tree.setdefault("name", Path(path).stem)
         words = [*pairs(overrides)]
         tree.update((where, value) for where, value in words if where == "scale")

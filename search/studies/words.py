@@ -74,8 +74,7 @@ def _partly(table: Table) -> str:
     for row in table.rows:
         away = [each.state for each in row.results if not each.counts]
         if row.mean and away:
-            why = ", ".join(f"{away.count(state)} {state}" for state in LOST if state in away)
-            found[row.arm] = (len(away), len(row.results), why)
+            found[row.arm] = (len(away), len(row.results), _counted(away))
     if not found:
         return ""
     if len(found) <= FULL:
@@ -83,8 +82,7 @@ def _partly(table: Table) -> str:
         return f"Not all runs count: {_listed(told)}."
     gone, all_of = sum(each[0] for each in found.values()), sum(each[1] for each in found.values())
     states = [each.state for row in table.rows if row.arm in found for each in row.results]
-    why = ", ".join(f"{states.count(state)} {state}" for state in LOST if state in states)
-    return f"Not all runs count: of {len(found)} arms {all_of - gone} of {all_of} ({why})."
+    return f"Not all runs count: of {len(found)} arms {all_of - gone} of {all_of} ({_counted(states)})."
 
 
 def _untested(table: Table) -> str:
@@ -163,15 +161,21 @@ def _power(table: Table) -> str:
 
 
 def _why(table: Table, arms: list[str]) -> str:
-    told = dict.fromkeys(
-        f"{len(row.results)} {result.state}"
-        if len({r.state for r in row.results}) == 1
-        else result.state
-        for row in table.rows
-        if row.arm in arms
-        for result in row.results
-    )
-    return ", ".join(told) + (" each" if len(arms) > 1 and len(told) == 1 else "")
+    """What became of the runs of arms of which none counts, arm by arm where they are few."""
+    states = {
+        row.arm: [each.state for each in row.results] for row in table.rows if row.arm in arms
+    }
+    told = {arm: _counted(found) for arm, found in states.items()}
+    if len({*told.values()}) == 1:
+        return told[arms[0]] + (" each" if len(arms) > 1 else "")
+    if len(told) <= FULL:
+        return "; ".join(f"of {arm} {why}" for arm, why in told.items())
+    return _counted([state for found in states.values() for state in found])
+
+
+def _counted(states: list[str]) -> str:
+    """`2 collapsed, 1 missing`"""
+    return ", ".join(f"{states.count(state)} {state}" for state in LOST if state in states)
 
 
 def _listed(names: list[str]) -> str:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from cluster.run import Run
-from datasets import store
-from datasets.refusal import Refusal, nearest
-from search import numbers, terminal
-from search.results import compare
-from search.studies import firsts, words
-from search.studies.amounts import points, range_of, span
-from search.studies.comparing import difference
+from datasets.refusal import Refusal
+from search import numbers
+from search.studies import firsts, narrow, words
+from search.studies.amounts import points, range_of
 from search.studies.rows import Compared, Result, Table
 
 if TYPE_CHECKING:
@@ -243,55 +238,12 @@ def _noted(table: Table) -> list[str]:
 
 def drawn(table: Table) -> list[RenderableType]:
     """For a terminal."""
-    shown: list[RenderableType] = [_rich(*lines(table)), "", *words.sentences(table)]
+    shown: list[RenderableType] = [*narrow.drawn(*lines(table)), "", *words.sentences(table)]
     if table.claims:
-        shown += ["", _rich(*claimed(table))]
+        shown += ["", *narrow.drawn(*claimed(table))]
     if table.warnings:
         shown += ["", *(f"- {warning}" for warning in table.warnings)]
     return shown
-
-
-def drawn_difference(table: Table, arm: str, other: str) -> list[RenderableType]:
-    """Two arms on the same seeds: how their recipes and scores differ."""
-    rows = {row.arm: row for row in table.rows}
-    for name in (arm, other):
-        if name not in rows:
-            raise Refusal(
-                f"there is no arm '{name}'", path="diff", value=name, remedy=nearest(name, rows)
-            )
-    if arm == other:
-        raise Refusal(
-            "an arm beside itself", path="diff", value=arm, remedy=f"two of {', '.join(rows)}"
-        )
-    found, metric = difference(table, arm, other), table.study.metric
-    seeds = sorted({*rows[arm].scores} | {*rows[other].scores})
-    lines = []
-    for seed in seeds:
-        scores = [rows[name].scores.get(seed) for name in (arm, other)]
-        shown = [numbers.score(metric, score) for score in scores]
-        one, two = scores
-        gap = points(metric, one - two) if one is not None and two is not None else "–"
-        lines.append([str(seed), *shown, gap])
-    said = [f"{arm} beside {other}: {words.gap(table, found)}, {found.verdict}"]
-    if found.gap.test:
-        said.append(f"p = {words.p_value(found.gap.p)} ({found.gap.test}, this comparison alone)")
-    if found.gap.rows_low is not None and found.gap.rows_high is not None:
-        interval = span(metric, found.gap.rows_low, found.gap.rows_high)
-        said.append(f"95 % interval over seeds and rows: {interval}")
-    if found.rows:
-        said.append(found.rows)
-    runs = [
-        Run(table.folder.run_url(each.entry))
-        for name in (arm, other)
-        for each in rows[name].results[:1]
-        if each.entry.run
-    ]
-    drawn: list[RenderableType] = [_rich(["seed", arm, other, "difference"], lines), "", *said]
-    if len(runs) == 2 and all(store.exists(store.join(run.url, "recipe.yaml")) for run in runs):
-        compared = compare(runs).differences
-        compared.columns = [arm, other]
-        drawn += ["", terminal.table(compared, "What differs in the recipes", width=100)]
-    return drawn
 
 
 def states(table: Table) -> dict[str, Any]:
@@ -318,7 +270,7 @@ def drawn_states(table: Table) -> list[RenderableType]:
         said += f"; {spent}"
     elif found["status"] in ("interrupted", "stopped"):
         said += "; the same command goes on"
-    return [_rich(["arm", *(f"seed {seed}" for seed in seeds)], rows), "", said]
+    return [*narrow.blocks(["arm", *(f"seed {seed}" for seed in seeds)], rows), "", said]
 
 
 def _state(table: Table, result: Result | None) -> str:
@@ -329,43 +281,6 @@ def _state(table: Table, result: Result | None) -> str:
     return result.state
 
 
-_SPARE = ("images", "time", "runs", "95 % interval")  # what goes first where the line is too short
-
-
-def _fitting(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int
-) -> tuple[list[str], list[list[str]]]:
-    """Without the columns that would make the others wrap; what all rows say alike goes with them."""
-    kept = [*range(len(headings))]
-    for name in _SPARE:
-        needed = sum(
-            2 + max([len(headings[n].split()[0]), *(len(row[n]) for row in rows)]) for n in kept
-        )
-        if needed > width and name in headings:
-            place = headings.index(name)
-            told = name == "runs" and any(row[place] != "all" for row in rows)
-            kept = kept if told else [n for n in kept if n != place]
-    return [headings[n] for n in kept], [[row[n] for n in kept] for row in rows]
-
-
-def _rich(
-    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None
-) -> RenderableType:
-    from rich.table import Table as Drawn
-    from rich.text import Text
-
-    width = width or shutil.get_terminal_size((100, 24)).columns
-    headings, rows = _fitting(headings, rows, width)
-    made = Drawn(box=None, header_style="bold", pad_edge=False)
-    for n, heading in enumerate(headings):
-        made.add_column(
-            Text(heading), justify="right" if heading in ("n", "p") else "left", no_wrap=n == 0
-        )
-    for row in rows:
-        made.add_row(*(Text(cell) for cell in row))
-    return made
-
-
 def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     def line(cells: Sequence[str]) -> str:
         return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
@@ -374,6 +289,7 @@ def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 _LATEX = {
+    "\\": r"\textbackslash{}",
     "&": r"\&",
     "%": r"\%",
     "_": r"\_",
@@ -388,7 +304,7 @@ _LATEX |= {">": "$>$", "|": r"\textbar{}", "×": r"$\times$", "…": r"\dots{}",
 
 
 def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text.replace("\\", "/"))
+    return "".join(_LATEX.get(letter, letter) for letter in text)
 
 
 def _finite(node: Any) -> Any:

@@ -31,6 +31,35 @@ def planned(path: Path, *words: str) -> drive.Plan:
     [
         ({"seeds": 0}, "needs a seed"),
         ({"seeds": [1, 1]}, "said twice"),
+        ({"seeds": []}, "seeds: a study needs a seed"),
+        ({"seeds": "3"}, "seeds: should be a number of seeds, or a list of them: 3, or [0, 1, 2]"),
+        ({"question": "    "}, "question: is missing -- add question: ..."),
+        ({"question": " why ?"}, "question: should be text of 8 letters or more (it is"),
+        (
+            {"claims": [{"arm": "lr 0.1", "value": 0.9, "source": " \n "}]},
+            "claims.0.source: is missing -- add claims.0.source: ...",
+        ),
+        (
+            {"arms": ["a", "b"]},
+            "arms: should be {NAME: {dotted.path: value}} (it is ['a', 'b'])",
+        ),
+        ({"set": ["a"]}, "set: should be {dotted.path: value} (it is ['a'])"),
+        ({"set": {"phases..epochs": 1}}, "in 'phases..epochs' a key is missing"),
+        ({"factors": [LR]}, "factors: should be {dotted.path: [value, ...]}, or"),
+        ({"claims": [3]}, "claims.0: should be {arm: NAME, value: NUMBER, source: TEXT} (it is 3)"),
+        ({"before": {"start": 3}}, "before.start: should be {recipe: FILE} (it is 3)"),
+        ({"recipe": 3}, "recipe: should be a file, or {LABEL: file, ...} (it is 3)"),
+        ({"recipe": {"a": 3}}, "recipe: should be a file, or {LABEL: file, ...}"),
+        ({"question": None}, "question: is missing"),
+        ({"arms": {" ": {}, "b": {LR: 0.2}}, "factors": {}}, "arms: a label is missing"),
+        ({"factors": {"rate": {"": {}, "b": {LR: 0.2}}}}, "factors.rate: a label is missing"),
+        (
+            {
+                "set": {"phases.0.init": "before.start"},
+                "before": {"start": {"recipe": "recipes/digits.yaml", "set": {EPOCHS[:-1]: 2}}},
+            },
+            f"before.start.set.{EPOCHS[:-1]}: before 'start': unknown key 'epoch' -- did you",
+        ),
         ({"factors": {}}, "nothing is compared"),
         ({"factors": {LR: []}}, f"factors.{LR}: a factor without values -- give it values"),
         (
@@ -79,6 +108,29 @@ def test_mistakes_are_one_line_each_and_nothing_is_run(
     assert found.code == 2 and found.err.count("\n") == 1, found.err
     assert said in found.err
     assert not out.exists() or not [*out.iterdir()]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["seeds="], "seeds: should be a number of seeds, or a list of them"),
+        (["set.=2"], "set.: in 'set.=2' a key is missing: a dotted path has one"),
+        (["set.data..batch=2"], "in 'set.data..batch=2' a key is missing"),
+    ],
+)
+def test_a_word_that_is_wrong_is_named(written: Write, words: list[str], said: str) -> None:
+    found = cli("study", written(), *words, "table")
+    assert found.code == 2 and found.err.count("\n") == 1 and said in found.err, found.err
+
+
+def test_a_recipe_is_no_study_and_a_study_no_recipe(written: Write, base: Path) -> None:
+    found = cli("study", base)
+    assert found.code == 2
+    assert found.err == f"error: {base}: this is a recipe -- `python launch.py train {base}`\n"
+    path = written()
+    found = cli("train", path)
+    assert found.code == 2
+    assert found.err == f"error: {path}: this is a study -- `python launch.py study {path}`\n"
 
 
 def test_a_factor_that_one_recipe_lacks_names_the_arm(written: Write, base: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from datasets.refusal import Refusal
-from search.studies import arms
+from search.studies import arms, levels
 from search.studies.study import Study
 
 LR = "phases.0.optim.main.lr"
@@ -95,3 +95,30 @@ def test_a_word_sets_what_a_run_before_leaves_out(tmp_path: Path) -> None:
         assert (recipe.phases[0].epochs, recipe.data.batch) == (1, 32)
     with pytest.raises(Refusal, match="no 'second' here"):
         Study.load(str(path), ["before.second.set.phases.0.epochs=1"])
+
+
+def test_text_is_read_as_one_line(load: Any) -> None:
+    assert load("question='Which\n  rate   is it? '").question == "Which rate is it?"
+    claim = "{arm: lr 0.1, value: 0.9, source: ' R 1,\n\n row 2 ', note: 'a\n\n b'}"
+    (told,) = load(f"claims=[{claim}]").claims
+    assert told.source == "R 1, row 2" and told.note == "a b"
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([None, "runs/start-1a2b", "/far/away/b/"], ["no init", "init start-1a2b", "init b"]),
+        (["one/a", "two/a", "c"], ["init one/a", "init two/a", "init c"]),
+        (["s3://bucket/runs/a", None], ["init a", "no init"]),
+    ],
+)
+def test_labels_of_folders_and_of_none_can_be_read(
+    load: Any, values: list[Any], labels: list[str]
+) -> None:
+    study = load().model_copy(update={"factors": {"phases.0.init": values}})
+    assert [level.label for level in levels.factors_of(study)["phases.0.init"]] == labels
+    named = load().model_copy(update={"factors": {"model.name": ["hf/a", "hf/b"]}})
+    assert [level.label for level in levels.factors_of(named)["model.name"]] == [
+        "model hf/a",
+        "model hf/b",
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cluster.environment import code
 from search.studies import table, words, writing
 from search.studies.folder import Entry, Folder
 from search.studies.rows import Table
+from tests.commands import cli
 
 ROWS = 200
 Scores = dict[str, Sequence[float]]
@@ -122,6 +124,32 @@ def test_one_pair_that_is_left_of_several_seeds_is_not_tested(make: Make) -> Non
     marks = [row[6] for row in writing.lines(found)[1]]
     assert marks == ["best", "untested"], "and cannot be told from nothing"
     assert "Not all runs count: of b 1 of 2 (1 collapsed)." in words.sentences(found)
+
+
+def test_arms_of_seeds_of_their_own_are_listed_and_not_paired(
+    make: Make,
+) -> None:
+    scores = {"a": [0.941, 0.95, 0.93], "b": [0.956, 0.94, 0.98]}
+    folder = make(scores, paired=False).folder.url
+    said = cli("study", folder, "diff", "a", "b")
+    assert said.code == 0, said.err
+    lines = [line.split() for line in said.out.splitlines()]
+    assert lines[0] == ["arm", "seed", "test/accuracy"]
+    assert lines[1] == ["a", "0", "94.1", "%"] and lines[4] == ["b", "1000003", "95.6", "%"]
+    assert "difference" not in said.out and "−1.5" not in said.out
+    assert "(Welch, this comparison alone)" in said.out
+    paired = cli("study", make(scores).folder.url, "diff", "a", "b").out
+    assert "0     94.1 %  95.6 %  −1.5 points" in paired
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.1])
+def test_where_all_seeds_agree_there_is_no_interval(make: Make, apart: float) -> None:
+    scores = {"a": [0.7, 0.8, 0.6], "b": [0.7 + apart, 0.8 + apart, 0.6 + apart]}
+    folder = make(scores).folder.url
+    said = cli("study", folder, "diff", "b", "a")
+    assert said.code == 0 and "interval" not in said.out, said.out
+    other = make({"a": [0.7, 0.8, 0.6], "b": [0.75, 0.8, 0.62]}).folder.url
+    assert "95 % interval over seeds and rows" in cli("study", other, "diff", "b", "a").out
 
 
 def test_some_arms_are_tested_and_others_not(make: Make) -> None:
@@ -302,6 +330,23 @@ def test_text_of_all_kinds(make: Make) -> None:
     tree = json.loads(writing.written(found, "json"))
     assert tree["arms"][1]["beside"]["other"] == "a_b" and tree["cells"][0]["run"] == "a_b-0"
     assert writing.frame(found)["test/accuracy"].tolist() == [0.9, 0.8, 0.7, 0.6]
+
+
+def test_a_backslash_is_one_in_a_paper(make: Make) -> None:
+    claims = [{"arm": "a", "value": 0.5, "source": r"C:\tables {1}", "scale": None}]
+    told = writing.latex(make({"a": [0.9, 0.8], "b": [0.7, 0.6]}, claims=claims))
+    assert r"Source: C:\textbackslash{}tables \{1\}." in told
+
+
+def test_what_became_of_runs_that_do_not_count_is_counted(make: Make) -> None:
+    folder = make({"a": [0.9, 0.8, 0.85], "b": [0.5, 0.5, 0.5], "c": [0.5, 0.5, 0.5]}).folder
+    entries = folder.entries
+    missing = [replace(each, run="", status="missing") for each in entries if each.arm == "b"][2:]
+    folder.write_entries([each for each in entries if (each.arm, each.seed) != ("b", 2)] + missing)
+    said = words.sentences(table.read(folder))
+    assert "Of b and c no run counts: of b 2 collapsed, 1 missing; of c 3 collapsed." in said
+    folder.amend(arms={arm: {"arm": arm} for arm in ("a", "b")})
+    assert "Of b no run counts: 2 collapsed, 1 missing." in words.sentences(table.read(folder))
 
 
 def test_a_paper_is_told_all_that_the_terminal_is(make: Make) -> None:
