@@ -212,7 +212,7 @@ assert "torch" not in sys.modules
 
 def test_every_protocol_takes_what_the_engine_knows() -> None:
     for door in rooms.doors("protocols").values():
-        assert set(door.positional) <= {"saved", "split", "shown"}
+        assert set(door.positional) <= {"saved", "split", "shown", "workers"}
         assert door.doc
 
 
