@@ -199,12 +199,10 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    """A tabular for booktabs, without the columns of cost; beneath it, in plain lines, what has to be known beside it."""
+    """A tabular for booktabs; beneath it, in plain lines, what has to be known beside it."""
     headings, rows = lines(table)
-    kept = range(8)
-    columns = "l" + "r" * 2 + "l" * 5
-    body = [" & ".join(_escaped(row[n]) for n in kept) + r" \\" for row in rows]
-    head = " & ".join(_escaped(headings[n]) for n in kept) + r" \\"
+    columns = "l" + "r" * 2 + "l" * 5 + "r" * 2
+    head, *body = (" & ".join(map(_escaped, row)) + r" \\" for row in [headings, *rows])
     lead = "% " + " ".join(table.study.question.split())
     return "\n".join(
         [
@@ -290,6 +288,7 @@ def _grid(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 _LATEX = {
     "\\": r"\textbackslash{}",
+    "\0": "{}",
     "&": r"\&",
     "%": r"\%",
     "_": r"\_",
@@ -304,7 +303,8 @@ _LATEX |= {">": "$>$", "|": r"\textbar{}", "×": r"$\times$", "…": r"\dots{}",
 
 
 def _escaped(text: str) -> str:
-    return "".join(_LATEX.get(letter, letter) for letter in text)
+    apart = text.replace("--", "-\0-")  # of an option, which TeX would make a dash
+    return "".join(_LATEX.get(letter, letter) for letter in apart)
 
 
 def _finite(node: Any) -> Any:

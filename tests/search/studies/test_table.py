@@ -349,6 +349,10 @@ def test_what_became_of_runs_that_do_not_count_is_counted(make: Make) -> None:
     assert "Of b no run counts: 2 collapsed, 1 missing." in words.sentences(table.read(folder))
 
 
+def test_an_option_is_no_dash_in_a_paper(make: Make) -> None:
+    assert "-{}-rerun of 1--2" in writing._escaped("--rerun of 1–2")
+
+
 def test_a_paper_is_told_all_that_the_terminal_is(make: Make) -> None:
     claims = [{"arm": "a_b", "value": 0.5, "source": "R 1 & 2", "scale": None}]
     scores = {"a_b": [0.9, 0.92, 0.91], "lossy": [0.8, 0.5, 0.81]}
@@ -357,9 +361,9 @@ def test_a_paper_is_told_all_that_the_terminal_is(make: Make) -> None:
     tabular, _, notes = told.partition(r"\end{tabular}")
     assert tabular.startswith("% Which of these {two} is it?\n\\begin"), "a comment is one line"
     head, first, second = (line for line in tabular.splitlines() if line.endswith(r" \\"))
-    assert head.count("&") == first.count("&") == second.count("&") == 7
-    assert r"& runs \\" in head and r"1 collapsed (seed 1) \\" in second
-    assert r"\begin{tabular}{lrrlllll}" in tabular
+    assert head.count("&") == first.count("&") == second.count("&") == 9
+    assert r"& runs & time & images \\" in head and r"1 collapsed (seed 1) & 6 s & 300 \\" in second
+    assert r"\begin{tabular}{lrrlllllrr}" in tabular
     for said in (
         r"Too good: a\_b, seeds 0, 1, 2, up to 92.0 \%",
         "Look for a leak",
