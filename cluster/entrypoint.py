@@ -48,6 +48,8 @@ def planned(words: Sequence[str], shipped: Cargo) -> list[str]:
         rest = _searched(rest, shipped)
     if verb == "study":
         rest = _studied(rest, shipped)
+    if verb == "evaluate":
+        _check_run(rest[0] if rest else "")
     if verb == "retrieve":
         rest = _retrieved(rest)
     if verb == "doctor":
@@ -129,6 +131,19 @@ def _retrieved(words: Sequence[str]) -> list[str]:
     out, base = "--out" in rest, os.environ.get("MANTA_OUT", "")
     _check_out(_parts(rest)[2].get("--out") or base)
     return [*words] if out or not base else [*words, "--out", base]
+
+
+def _check_run(run: str) -> None:
+    """Refuse a run's folder that is named from where only this process is."""
+    if not run or run.startswith("-"):
+        return  # `evaluate` says what it wants
+    if not store.is_remote(run) and not os.path.isabs(run):
+        raise Refusal(
+            f"the run '{run}' would be looked for in the job's own directory",
+            path="evaluate",
+            value=run,
+            remedy="say s3://bucket/runs/..., or a folder that all nodes share",
+        )
 
 
 def _examined(words: Sequence[str], shipped: Cargo) -> list[str]:

@@ -196,6 +196,7 @@ def test_an_unknown_job_is_a_refusal(address: str) -> None:
         (["doctor", "--out", "runs"], "would lie in the job's own directory"),
         (["retrieve", "query", "s3://b/index", "q.jpg"], "needs no job"),
         (["retrieve", "index", "small_cnn", "digits"], "would lie in the job's own directory"),
+        (["evaluate", "runs/digits-71f2417a"], "would be looked for in the job's own directory"),
         (["study"], "no study is named"),
         (["study", "studies/digits_lr.yaml"], "would lie in the job's own directory"),
         (["study", "studies/digits_lr.yaml", "table", "--out", "s3://b/r"], "needs no job"),
@@ -236,6 +237,8 @@ def test_words_are_said_as_they_hold_there(
     retrieve = ["retrieve", "index", "small_cnn", "digits", "--metric", "l2"]
     assert entrypoint.planned(retrieve, shipped) == [*retrieve, *out]
     run = "s3://bucket/runs/digits-71f2417a"
+    judged = ["evaluate", run, "--protocol", "zeroshot", "--workers", "auto"]
+    assert entrypoint.planned(judged, shipped) == judged
     assert entrypoint.planned(["train", run], shipped)[:2] == ["train", run]
 
 
