@@ -166,9 +166,11 @@ def test_what_kills_processes_is_done_by_threads_and_said(
     two: Readers, caplog: pytest.LogCaptureFixture
 ) -> None:
     orders = [Order(np.arange(8), [], 0, 0) for _ in range(40)]
-    for _ in range(pool.DEATHS):
+    for _ in range(4 * pool.DEATHS):  # on a busy machine threads may be done before a process is asked
         ahead = Ahead(Deadly(), threads=2, processes=True)
         two.settle()
+        if not two.pids():
+            break
         for batch in ahead.batches(orders):
             assert batch["image"].eq(7).all() and batch["id"].tolist() == [*range(8)]
     assert not two.pids() and "have died: threads decode from here on" in caplog.text
