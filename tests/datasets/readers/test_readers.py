@@ -166,7 +166,7 @@ def test_what_kills_processes_is_done_by_threads_and_said(
     two: Readers, caplog: pytest.LogCaptureFixture
 ) -> None:
     orders = [Order(np.arange(8), [], 0, 0) for _ in range(40)]
-    for _ in range(4 * pool.DEATHS):  # on a busy machine threads may be done before a process is asked
+    for _ in range(4 * pool.DEATHS):  # a busy machine's threads may be faster than a process
         ahead = Ahead(Deadly(), threads=2, processes=True)
         two.settle()
         if not two.pids():
