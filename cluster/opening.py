@@ -127,8 +127,7 @@ def _check_weights(
     if begun or found:
         network = preview(recipe, shape)
         for path, url in begun.items():
-            checkpoint.fitting(url, network, any_head=True)
-            if outputs := checkpoint.other_outputs(url, network):
+            if outputs := checkpoint.check_begin(url, network):
                 there, here = outputs
                 logger.warning(
                     "%s: the head has %d outputs there and %d here, so it begins anew",

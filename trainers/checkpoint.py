@@ -222,7 +222,12 @@ def fitting(url: str, model: nn.Module, *, any_head: bool = False) -> dict[str, 
 
     With `any_head` a head of another number of outputs is left as it is in the model.
     """
-    found = _tensors(url, "model.safetensors")
+    return _fitting(_tensors(url, "model.safetensors"), url, model, any_head=any_head)
+
+
+def _fitting(
+    found: dict[str, Tensor], url: str, model: nn.Module, *, any_head: bool
+) -> dict[str, Tensor]:
     wanted = model.state_dict()
     if any_head:
         found |= _own_head(found, wanted, model)
@@ -246,13 +251,12 @@ def fitting(url: str, model: nn.Module, *, any_head: bool = False) -> dict[str, 
     return found
 
 
-def other_outputs(url: str, model: nn.Module) -> tuple[int, int] | None:
-    """(a checkpoint's outputs, the model's) where a phase that begins with it has a new head."""
-    weight = _weight_of_head(_tensors(url, "model.safetensors"), model.state_dict(), model)
-    if weight is None:
-        return None
-    name, old = weight
-    return len(old), len(model.state_dict()[name])
+def check_begin(url: str, model: nn.Module) -> tuple[int, int] | None:
+    """Raises Refusal where `begin` would; (a checkpoint's outputs, the model's) where the head begins anew. Read once."""
+    found = _tensors(url, "model.safetensors")
+    head = _weight_of_head(found, model.state_dict(), model)
+    _fitting(found, url, model, any_head=True)
+    return (len(head[1]), len(model.state_dict()[head[0]])) if head else None
 
 
 def _own_head(
