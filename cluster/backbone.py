@@ -18,7 +18,7 @@ from torch import nn
 from cluster.opening import resolved
 from cluster.saved import Saved
 from cluster.session import choose_device
-from cluster.tasks import Workers, in_order, room, same_data, spread
+from cluster.tasks import Workers, in_order, passes, same_data
 from datasets import subsets
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
@@ -130,9 +130,8 @@ class Backbone:
             ids, found = self.maker(self._network())(split, rows)
         else:
             pieces = [(split, rows[at : at + EVAL_ROWS]) for at in range(0, len(rows), EVAL_ROWS)]
-            most, resources = room(self.recipe.scale, self.workers)
             sent = replace(self, recipe=resolved(self.recipe), _kept={})
-            made = spread(_Apart(sent, self._network()), pieces, most=most, resources=resources)
+            made = passes(_Apart(sent, self._network()), pieces, self.recipe.scale, self.workers)
             ids, found = map(np.concatenate, zip(*in_order(made), strict=True))
         if not np.isfinite(found).all():
             raise Refusal(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cluster.chosen import Chosen
 from cluster.opening import resolved
 from cluster.session import choose_device
-from cluster.tasks import Work, Workers, in_order, room, same_data, spread
+from cluster.tasks import Work, Workers, in_order, passes, same_data
 from datasets.order import Integers
 from datasets.progress import Progress
 from trainers.evaluation import EVAL_ROWS
@@ -57,8 +57,7 @@ def _done(
         done = work.ready()
         yield from enumerate(done(*piece) for piece in pieces)
         return
-    most, resources = room(scale, workers)
-    yield from spread(work, pieces, most=most, resources=resources)
+    yield from passes(work, pieces, scale, workers)
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,14 @@ def room(scale: Scale, workers: int | Literal["auto"]) -> tuple[int, dict[str, f
     return capacity.processes(alone, None if workers == "auto" else workers)
 
 
+def passes(
+    work: Work, pieces: Iterable[tuple[Any, ...]], scale: Scale, workers: int | Literal["auto"]
+) -> Generator[tuple[int, Any]]:
+    """`spread` of passes of a network, with the room that there is."""
+    most, resources = room(scale, workers)
+    yield from spread(work, pieces, most=most, resources=resources)
+
+
 def in_order(found: Iterable[tuple[int, Found]]) -> Iterator[Found]:
     """What came of pieces in their order, as soon as all before are there."""
     waiting: dict[int, Found] = {}

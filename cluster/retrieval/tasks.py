@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from cluster.session import choose_device
-from cluster.tasks import room, same_data, spread
+from cluster.tasks import passes, same_data
 from trainers.retrieval import jobs
 from trainers.retrieval.embedder import Embedder, Metric
 from trainers.retrieval.jobs import Job, Piece, Runner
@@ -42,9 +42,9 @@ def on_ray(work: Work, workers: int | Literal["auto"]) -> Runner:
     """A runner for the jobs of an index: `workers` tasks at a time, or as many as there is room for."""
 
     def run(listed: Sequence[Job]) -> Generator[tuple[int, Piece]]:
-        most, resources = room(work.embedder.recipe.scale, workers)
         cpu = replace(work.embedder, device=torch.device("cpu"))  # it travels
         pieces = ((job, place == 0) for place, job in enumerate(listed))
-        yield from spread(replace(work, embedder=cpu), pieces, most=most, resources=resources)
+        scale = work.embedder.recipe.scale
+        yield from passes(replace(work, embedder=cpu), pieces, scale, workers)
 
     return run
