@@ -1,10 +1,11 @@
 """A GAN and a fit by hand in plain PyTorch: equal mathematics on equal batches from equal weights, as plain.py has it for classes.
 
-Row numbers of the batches, and the GAN's noise, are given to them for nothing.
+Row numbers of the batches, and the GAN's noise, are given to them for nothing; `regress_loaded` draws its own, as scripts do.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.data import DataLoader, TensorDataset
 
 from datasets import order
 from datasets.order import Integers, Plan
+from datasets.shards import Dataset
 from trainers import build, feed
 from trainers.phase import Optim
 from trainers.recipe import Recipe
@@ -83,19 +86,35 @@ def regress(recipe: Recipe, steps: int) -> Advance:
     dataset = feed.dataset(recipe.data)
     columns = dataset.columns("train")
     x_N, y_N = columns["x"], columns["y"]
+    given = [rows for rows, _ in _batches(recipe, len(x_N), steps)]
+    batches = ((torch.from_numpy(x_N.take(r)), torch.from_numpy(y_N.take(r))) for r in given)
+    return _fitted(recipe, dataset, batches, steps)
+
+
+def regress_loaded(recipe: Recipe, steps: int) -> Advance:
+    """The same with batches from torch's loader, in an order of its own."""
+    dataset = feed.dataset(recipe.data)
+    columns = dataset.columns("train")
+    held = TensorDataset(*(torch.from_numpy(columns[name].copy()) for name in ("x", "y")))
+    loader = DataLoader(held, recipe.data.batch, shuffle=True, drop_last=recipe.data.tail == "drop")
+    batches = itertools.chain.from_iterable(itertools.repeat(loader))
+    return _fitted(recipe, dataset, batches, steps)
+
+
+def _fitted(
+    recipe: Recipe, dataset: Dataset, batches: Iterator[tuple[Tensor, Tensor]], steps: int
+) -> Advance:
     model = build.model(recipe, build.shape(recipe, dataset.manifest)).train()
     phase = recipe.phases[0]
     optim = phase.optim["main"]
     optimizer = _adam(model, optim)
     assert phase.schedule.name == "cosine"
     floor = phase.schedule.arguments.get("floor", 0.0)
-    rows = [rows for rows, _ in _batches(recipe, len(x_N), steps)]
     total, done, lines = torch.zeros(()), 0, []
 
     def advance() -> Tensor:
         nonlocal done
-        taken = rows[done]
-        x, y = torch.from_numpy(x_N.take(taken)), torch.from_numpy(y_N.take(taken))
+        x, y = next(batches)
         factor = floor + (1 - floor) * (1 + math.cos(math.pi * done / steps)) / 2
         for group in optimizer.param_groups:
             group["lr"] = optim.lr * factor

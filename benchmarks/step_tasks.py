@@ -26,7 +26,7 @@ class Case(NamedTuple):
     recipe: str
     changes: dict[str, object]
     loop: Callable[[Recipe, int], Callable[[], Tensor]]
-    loss: str
+    loss: str  # "" where the loop by hand has an order of its own
     steps: int
     target: str = ""
     tolerance: float = fair.TOLERANCE
@@ -35,6 +35,7 @@ class Case(NamedTuple):
 CASES = (
     Case("digits, dcgan, batch 64", "dcgan_digits", {}, plain_tasks.gan, "generator_loss", 20, "<= 1.05"),
     Case("f2, 1-64-64-1, batch 70", "curve", {"data.batch": 70}, plain_tasks.regress, "loss", 400),
+    Case("f2, 1-64-64-1, batch 70, fed by torch's DataLoader", "curve", {"data.batch": 70}, plain_tasks.regress_loaded, "", 400),
     Case(
         "f2, 1-1024-1024-1, batch 1,024",
         "curve",
@@ -65,12 +66,7 @@ def run(rounds: int | None = None) -> list[Reading]:
 
 
 def _compared(case: Case, folder: Path, rounds: int) -> list[Reading]:
-    short, steps = _recipe(case, fair.STEPS), case.steps * (rounds + 1)
-    ours = fair.logged_losses(short, fair.local(short, folder / "fair"), case.loss)
-    advance = case.loop(short, fair.STEPS)
-    theirs = [float(advance().detach()) for _ in range(fair.STEPS)]
-    worst = fair.check(ours, theirs, tolerance=case.tolerance)
-    note = f"first {fair.STEPS} losses agree to {worst:.0e}"
+    note, steps = _agreement(case, folder / "fair"), case.steps * (rounds + 1)
     recipe = _recipe(case, steps)
     by_hand = case.loop(recipe, steps)
     with fair.engine(recipe, fair.local(recipe, folder / "timed")) as reports:
@@ -89,6 +85,17 @@ def _compared(case: Case, folder: Path, rounds: int) -> list[Reading]:
             summed_up("step_tasks", f"{case.title}: more a step, {clock}", more, unit="µs"),
         ]
     return readings
+
+
+def _agreement(case: Case, folder: Path) -> str:
+    if not case.loss:
+        return "batches in another order: losses were not compared"
+    short = _recipe(case, fair.STEPS)
+    ours = fair.logged_losses(short, fair.local(short, folder), case.loss)
+    advance = case.loop(short, fair.STEPS)
+    theirs = [float(advance().detach()) for _ in range(fair.STEPS)]
+    worst = fair.check(ours, theirs, tolerance=case.tolerance)
+    return f"first {fair.STEPS} losses agree to {worst:.0e}"
 
 
 def _recipe(case: Case, steps: int) -> Recipe:

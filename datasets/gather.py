@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -29,8 +29,7 @@ CHUNK = 32  # pictures a thread takes at once, or as many more as have
 CHUNK_BYTES = 2**14  # so many bytes: of small ones a call costs more than its pictures
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(NamedTuple):
     """A batch to be made: rows of the split, the keys of its transforms and its frame, and its own.
 
     These are the keys of the first view; `seen` gives those of the others.

@@ -27,6 +27,8 @@ Hashes: TypeAlias = NDArray[np.uint64]
 
 # Splits larger than this (by their manifest, never by the machine) are not permuted whole.
 WHOLE_BYTES = 16 * 2**30
+# Lines of a small set are made for as many epochs together as have so many rows, at most so many.
+LINE_ROWS, LINE_EPOCHS = 2**14, 64
 
 _MASK = 2**64 - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -167,8 +169,27 @@ def _lanes(plan: Plan, rank: int, world: int) -> tuple[Integers, Integers]:
 
 
 def line(n: int, *, seed: int, phase: int, epoch: int) -> Integers:
-    """The epoch's permutation of range(n): the stable argsort of a keyed hash."""
-    return permutation(n, key("line", seed, phase, epoch))
+    """The epoch's permutation of range(n): the stable argsort of a keyed hash. Not to be written to."""
+    # Of a small set several epochs' at once: numpy's calls would take longer than its work.
+    epochs = min(LINE_EPOCHS, LINE_ROWS // max(1, n))
+    if epochs < 2:
+        return permutation(n, key("line", seed, phase, epoch))
+    lines: Integers = _lines(n, seed, phase, epoch // epochs, epochs)
+    return lines[epoch % epochs]
+
+
+@functools.lru_cache(maxsize=8)
+def _lines(n: int, seed: int, phase: int, block: int, epochs: int) -> Integers:
+    """`line` of the epochs block * epochs .. (block + 1) * epochs - 1, (epochs, n)."""
+    root = key("line", seed, phase)
+    first = block * epochs
+    # As `hashes` has it of each epoch's key and draw 0.
+    mixed = [_mix(extended(root, epoch) + _GOLDEN) for epoch in range(first, first + epochs)]
+    starts = np.array(mixed, np.uint64)
+    bits = _mix_array(np.arange(n, dtype=np.uint64) * np.uint64(_GOLDEN) + starts[:, None])
+    found = np.argsort(bits, axis=1, kind="stable").astype(np.int64, copy=False)
+    found.flags.writeable = False
+    return found
 
 
 def permutation(n: int, root: int) -> Integers:

@@ -112,7 +112,9 @@ class TrainStream:
     ) -> None:
         self.sampler, self.seed, self.rank, self.world = sampler, seed, rank, world
         self.plan, self.guests = sampler.plan, guests and world > 1
-        self._rows = dataset.manifest.split(split).rows
+        rows = dataset.manifest.split(split).rows
+        if sampler.rows != rows:
+            raise ValueError(f"a sampler of {sampler.rows} rows for a split of {rows}")
         self.num_transforms = len(view.transforms)
         order.slots(self.plan, rank, world)  # refuses too many ranks before anything is read
         check_lanes(dataset, split, sampler)
@@ -136,10 +138,6 @@ class TrainStream:
         keys, frame = _keys(root, self.num_transforms), order.key(root, "frame")
         for step in range(start, plan.steps):
             rows = line.rows(step, self.rank, self.world)
-            if rows.max(initial=-1) >= self._rows:
-                raise ValueError(
-                    f"the sampler is of another split: row {rows.max()} of {self._rows}"
-                )
             weightless = not len(rows)
             if weightless:
                 rows = line.rows(step)[:1]

@@ -46,7 +46,7 @@ class Balanced:
     promise = "classes equal in every batch, within one"
 
     def __init__(self, labels: Integers, *, batch: int, lanes: int) -> None:
-        self.classes, self.window_bytes = Classes(labels), 0
+        self.classes, self.rows, self.window_bytes = Classes(labels), len(labels), 0
         self.plan = _full(len(labels), batch, lanes)
 
     def epoch(self, *, seed: int, phase: int, epoch: int) -> _Turns:
@@ -91,7 +91,8 @@ class ClassesBySamples:
     """
 
     def __init__(self, labels: Integers, samples: int, *, batch: int, lanes: int) -> None:
-        self.classes, self.samples, self.window_bytes = Classes(labels), samples, 0
+        self.classes, self.samples = Classes(labels), samples
+        self.rows, self.window_bytes = len(labels), 0
         self.plan = _full(len(labels), batch, lanes)
         self.num_classes, rest = divmod(batch, samples)
         if rest or self.num_classes > len(self.classes):

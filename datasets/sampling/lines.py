@@ -44,17 +44,17 @@ class Whole:
 
     def __init__(self, plan: Plan, line: Integers) -> None:
         self.plan, self.line = plan, line
-        # The whole epoch's rows in one go: step by step the arithmetic costs as much as the gather.
-        self._table = lru_cache(maxsize=4)(self._make_table)
+        self._tables: dict[tuple[int, int], Integers] = {}
 
     def rows(self, step: int, rank: int = 0, world: int = 1) -> Integers:
-        if step < self.plan.full_steps:
-            found: Integers = self._table(rank, world)[step]
-            return found
-        return order.rows(self.plan, self.line, step, rank, world)
-
-    def _make_table(self, rank: int, world: int) -> Integers:
-        return order.table(self.plan, self.line, rank, world)
+        if step >= self.plan.full_steps:
+            return order.rows(self.plan, self.line, step, rank, world)
+        table = self._tables.get((rank, world))
+        if table is None:
+            # The whole epoch's rows in one go: step by step the arithmetic costs as much as the gather.
+            table = self._tables[rank, world] = order.table(self.plan, self.line, rank, world)
+        found: Integers = table[step]
+        return found
 
 
 class Windowed:

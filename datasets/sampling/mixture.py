@@ -34,6 +34,7 @@ class Mixture:
         self.splits, self.counts = splits, shares(weights, batch)
         self.sets = _spread(self.counts)  # (B,) the set of each slot
         self.firsts = np.cumsum([0, *(split.rows for split in splits)])
+        self.rows = int(self.firsts[-1])
         even = Plan(batch, batch, lanes).bounds
         self.plans = []
         for number, split in enumerate(splits):

@@ -25,6 +25,11 @@ class Sampler(Protocol):
     def plan(self) -> Plan: ...
 
     @property
+    def rows(self) -> int:
+        """Of the split that it is for."""
+        ...
+
+    @property
     def promise(self) -> str:
         """What an epoch's batches keep to, in a few words for people."""
         ...
@@ -54,7 +59,7 @@ class Shuffled:
     def __init__(self, split: Split, plan: Plan) -> None:
         if plan.rows != split.rows:
             raise ValueError(f"a plan of {plan.rows} rows for a split of {split.rows}")
-        self.split, self.plan = split, plan
+        self.split, self.plan, self.rows = split, plan, split.rows
         self.window_bytes = plan.lanes * lines.window_bytes(split)
 
     def epoch(self, *, seed: int, phase: int, epoch: int) -> Line:
@@ -78,7 +83,7 @@ class Resampled:
     def __init__(
         self, labels: Integers, counts: Integers, *, batch: int, lanes: int, tail: str
     ) -> None:
-        self.labels, self.counts = labels, counts
+        self.labels, self.counts, self.rows = labels, counts, len(labels)
         self.sizes = np.bincount(labels, minlength=len(counts))
         self.plan = Plan(int(counts.sum()), batch, lanes, tail)  # type: ignore[arg-type]
         self.window_bytes = 0

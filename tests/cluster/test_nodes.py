@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,9 @@ import pytest
 from cluster.run import Run
 from cluster.session import STOP
 from search.ledger import prove
-from tests.cluster.conftest import DIGITS, ROOT, SMALL
+from tests.cluster.conftest import DIGITS, SMALL
+from tests.driven import Driven
 
-PATIENCE = 120.0
 # The driver as people start it, but that it waits less long before it takes new nodes in.
 DRIVER = "import launch; from cluster import workers; workers.GROW_SECONDS = 3.0; launch.app()"
 ENDLESS = ["phases.0.epochs=null", "phases.0.steps=10000000", "keep.metric=null", "evals={}"]
@@ -38,22 +36,13 @@ def cluster() -> Iterator[Any]:
             found.shutdown()
 
 
-class Driven:
-    """`launch.py train` on the cluster, and what it has said and written."""
+class Training(Driven):
+    """`launch.py train` on the cluster, and what it has written."""
 
-    def __init__(self, address: str, out: Path, *words: str, driver: str = DRIVER) -> None:
-        self.out, self.log = out / "runs", out / "said"
-        command = [sys.executable, "-c", driver, "train", DIGITS, *SMALL, *words]
-        environment = {**os.environ, "RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)}
-        with self.log.open("w") as file:
-            self.process = subprocess.Popen(
-                [*command, "--out", str(self.out)],
-                **{"cwd": ROOT, "env": environment, "stdout": file, "stderr": file},
-            )
-
-    @property
-    def said(self) -> str:
-        return self.log.read_text()
+    def __init__(self, address: str, out: Path, *words: str, program: str = DRIVER) -> None:
+        self.out = out / "runs"
+        words = ("train", DIGITS, *SMALL, *words, "--out", str(self.out))
+        super().__init__(*words, log=out / "said", program=program, RAY_ADDRESS=address)
 
     @property
     def folder(self) -> Path:
@@ -62,18 +51,6 @@ class Driven:
 
     def summary(self) -> dict[str, Any]:
         return Run.open(str(self.folder)).summary
-
-    def until(self, what: str, true: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while True:
-            try:
-                if true():
-                    return
-            except (OSError, ValueError, IndexError, KeyError):
-                pass  # not there yet, or being written
-            assert self.process.poll() is None, f"{what}: it ended\n{self.said}"
-            assert time.monotonic() < deadline, f"{what}: it never came\n{self.said}"
-            time.sleep(0.1)
 
     def steps(self) -> list[int]:
         lines = (self.folder / "metrics.jsonl").read_text().splitlines()
@@ -96,7 +73,7 @@ class Driven:
 def test_an_elastic_run_follows_its_nodes(cluster: Any, tmp_path: Path) -> None:
     first = cluster.add_node(num_cpus=1)
     elastic = ["scale.workers=1..2", "data.ledger=true", "keep.every_seconds=1"]
-    run = Driven(cluster.address, tmp_path, *elastic, *ENDLESS)
+    run = Training(cluster.address, tmp_path, *elastic, *ENDLESS)
     try:
         run.works(1, restarts=0)
         cluster.add_node(num_cpus=1)
@@ -114,10 +91,9 @@ def test_an_elastic_run_follows_its_nodes(cluster: Any, tmp_path: Path) -> None:
         run.works(1, restarts=4)
         assert "a worker died" in run.said
         (run.folder / STOP).touch()
-        assert run.process.wait(PATIENCE) == 130
+        assert run.ended() == 130
     finally:
-        run.process.kill()
-        run.process.wait()
+        run.kill()
     assert "Traceback" not in run.said
     steps = run.steps()
     assert steps == [*range(1, len(steps) + 1)], "a step is missing or was written twice"
@@ -139,7 +115,7 @@ def test_a_node_that_goes_while_its_workers_start_is_done_without(
         "capacity.awaited = lambda *a, **k: next(rooms, None) or awaited(*a, **k); "
         "capacity.share = lambda *a: next(shares, None) or share(*a); "
     )
-    run = Driven(cluster.address, tmp_path, "scale.workers=1..2", *ENDLESS, driver=gone + DRIVER)
+    run = Training(cluster.address, tmp_path, "scale.workers=1..2", *ENDLESS, program=gone + DRIVER)
     try:
         run.until("steps of the one that is left", lambda: run.steps()[-1] > 20)
         assert "room for the workers went while they started" in run.said
@@ -147,10 +123,9 @@ def test_a_node_that_goes_while_its_workers_start_is_done_without(
         told = [event["event"] for event in run.summary()["events"]]
         assert told == ["crowded", "started"]
         (run.folder / STOP).touch()
-        assert run.process.wait(PATIENCE) == 130
+        assert run.ended() == 130
     finally:
-        run.process.kill()
-        run.process.wait()
+        run.kill()
 
 
 def drain(address: str, node: str) -> None:

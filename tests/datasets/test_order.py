@@ -129,6 +129,13 @@ def test_lines_differ_by_seed_phase_and_epoch() -> None:
     assert len(lines) == 8
 
 
+@pytest.mark.parametrize("rows", [1, 2, 63, order.LINE_ROWS // 3, order.LINE_ROWS])
+def test_lines_that_are_made_together_are_those_made_alone(rows: int) -> None:
+    for epoch in (0, 1, 2, 3, 4, order.LINE_ROWS - 1, order.LINE_ROWS):
+        alone = order.permutation(rows, order.key("line", 7, 2, epoch))
+        assert order.line(rows, seed=7, phase=2, epoch=epoch).tolist() == alone.tolist()
+
+
 def test_golden_values() -> None:
     """These never change: a resumed run on another machine depends on them."""
     assert order.key(0, 1, 2) == 1036829450557829643

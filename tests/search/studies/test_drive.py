@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +18,10 @@ from search.studies import drive, table, writing
 from search.studies.folder import Folder
 from search.studies.study import Study
 from tests.commands import cli
+from tests.driven import Driven
 
 LR = "phases.0.optim.main.lr"
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
-PATIENCE = 120.0
 Write = Callable[..., Path]
 pytestmark = pytest.mark.timeout(300)
 
@@ -333,23 +330,8 @@ def test_looking_at_a_study(written: Write, tmp_path: Path) -> None:
         assert refused.code == 2 and said in refused.err, refused.err
 
 
-class Driven:
-    """`launch.py study` in a process of its own."""
-
-    def __init__(self, path: Path, out: Path, *words: str) -> None:
-        self.log = out.with_suffix(".log")
-        command = [sys.executable, "launch.py", "study", str(path), *words, "--out", str(out)]
-        with self.log.open("w") as file:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True
-            )
-
-    def until(self, true: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not true():
-            assert self.process.poll() is None, self.log.read_text()
-            assert time.monotonic() < deadline, self.log.read_text()
-            time.sleep(0.05)
+def driven(path: Path, out: Path, *words: str) -> Driven:
+    return Driven("study", path, *words, "--out", out, log=out.with_suffix(".log"))
 
 
 def finished(out: Path) -> int:
@@ -365,10 +347,9 @@ def test_a_killed_study_goes_on_and_repeats_nothing(
     base.write_text(text)
     path = written(seeds=3, parallel=parallel, set={"phases.0.epochs": 6})
     out = tmp_path / "runs"
-    study = Driven(path, out)
-    study.until(lambda: out.exists() and finished(out) >= 2)
-    os.killpg(study.process.pid, signal.SIGKILL)
-    study.process.wait(PATIENCE)
+    study = driven(path, out)
+    study.until("its runs", lambda: out.exists() and finished(out) >= 2)
+    study.kill()
     status = cli("study", path, "status", "--out", out).out
     assert "interrupted: " in status and "; the same command goes on" in status
     assert "running" not in status, "its process is dead"
@@ -378,8 +359,8 @@ def test_a_killed_study_goes_on_and_repeats_nothing(
         if json.loads((path.parent / "summary.json").read_text())["status"] == "finished"
     }
     assert 2 <= len(done) < 6
-    again = Driven(path, out)
-    assert again.process.wait(PATIENCE) == 0, again.log.read_text()
+    again = driven(path, out)
+    assert again.ended() == 0, again.said
     folder = Folder.open(str(out / "small"))
     assert all(state == ["finished"] * 3 for state in states(folder).values())
     for name, written_at in done.items():
@@ -391,11 +372,11 @@ def test_a_stopped_study_saves_and_goes_on(written: Write, base: Path, tmp_path:
     base.write_text(base.read_text().replace("name: digits", "name: base", 1))
     path = written(seeds=1, set={"phases.0.epochs": 300})
     out = tmp_path / "runs"
-    study = Driven(path, out)
-    study.until(lambda: [*out.glob("base-*/metrics.jsonl")])
+    study = driven(path, out)
+    study.until("its runs", lambda: [*out.glob("base-*/metrics.jsonl")])
     study.process.send_signal(signal.SIGINT)
-    assert study.process.wait(PATIENCE) == 130, study.log.read_text()
-    assert "the same command goes on from there" in study.log.read_text()
+    assert study.ended() == 130, study.said
+    assert "the same command goes on from there" in study.said
     folder = Folder.open(str(out / "small"))
     assert folder.state["status"] == "stopped"
     (begun,) = [entry for entry in folder.entries if entry.status == "stopped"]

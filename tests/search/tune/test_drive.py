@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -25,12 +24,11 @@ from search.tune import trainable
 from search.tune.folder import Folder
 from search.tune.storage import Journal
 from tests.commands import Said, cli
+from tests.driven import Driven
 from trainers import checkpoint
 from trainers.recipe import Recipe
 
-ROOT = Path(__file__).resolve().parent.parent.parent.parent
 LR = "phases.0.optim.main.lr"
-PATIENCE = 120.0
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -258,40 +256,25 @@ def test_nobody_is_ended_who_has_done_all_already(
     assert states(folder_of(tmp_path / "runs")) == ["COMPLETE", "COMPLETE"], said.err
 
 
-class Driven:
-    """`launch.py search` in a process of its own."""
-
-    def __init__(self, path: Path, out: Path, *words: str) -> None:
-        self.out, self.log = out, out.with_suffix(f".{time.monotonic_ns()}.log")
-        command = [sys.executable, "launch.py", "search", str(path), *words, "--out", str(out)]
-        with self.log.open("w") as file:
-            self.process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
-
-    def until(self, what: str, true: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not true():
-            assert self.process.poll() is None, f"{what}: it ended\n{self.log.read_text()}"
-            assert time.monotonic() < deadline, f"{what}\n{self.log.read_text()}"
-            time.sleep(0.1)
-
-    def ended(self) -> int:
-        return self.process.wait(PATIENCE)
+def driven(path: Path, out: Path, *words: str) -> Driven:
+    log = out.with_suffix(f".{time.monotonic_ns()}.log")
+    return Driven("search", path, *words, "--out", out, log=log)
 
 
 def test_a_killed_driver_loses_no_trial_and_repeats_none(
     recipe: Callable[..., Path], tmp_path: Path
 ) -> None:
     path, out = recipe({LR: "loguniform(1e-3, 1)"}, trials=5), tmp_path / "runs"
-    first = Driven(path, out)
-    first.until("the first trial's end", lambda: "trial 000" in first.log.read_text())
+    first = driven(path, out)
+    first.until("the first trial's end", lambda: "trial 000" in first.said)
     first.process.kill()
     first.ended()
     folder = folder_of(out)
     known = {trial.number: trial.values for trial in study_of(folder).trials if trial.values}
-    again = Driven(path, out)
-    assert again.ended() == 0, again.log.read_text()
+    again = driven(path, out)
+    assert again.ended() == 0, again.said
     trials = study_of(folder).trials
-    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 5, again.log.read_text()
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 5, again.said
     assert known and all(trials[number].values == values for number, values in known.items())
     for number in range(5):
         steps = Run.open(folder.trial(number)).metrics()
@@ -304,12 +287,12 @@ def test_a_terminated_driver_saves_and_goes_on_in_a_moved_folder(
 ) -> None:
     """Ray answers SIGTERM with a stack of its own, were it not kept from it; a folder is itself under any name."""
     path, out = recipe({LR: "loguniform(1e-3, 1)"}, trials=3), tmp_path / "runs"
-    driven = Driven(path, out, "phases.0.epochs=20")
-    driven.until("epochs", lambda: has_rows(out, trial=0))
-    driven.process.terminate()
-    assert driven.ended() == 130, driven.log.read_text()
-    assert driven.log.read_text().endswith("stopped; the same command goes on from there\n")
-    assert "SIGTERM" not in driven.log.read_text()
+    search = driven(path, out, "phases.0.epochs=20")
+    search.until("epochs", lambda: has_rows(out, trial=0))
+    search.process.terminate()
+    assert search.ended() == 130, search.said
+    assert search.said.endswith("stopped; the same command goes on from there\n")
+    assert "SIGTERM" not in search.said
     moved = Path(folder_of(out).url).rename(out / "called-otherwise")
     told = cli("search", moved, "--pause")
     assert told.code == 2 and "nobody drives it" in told.err and not (moved / "pause").exists()
@@ -338,18 +321,18 @@ def study_of_moved(folder: Path) -> optuna.Study:
 def test_wishes_from_elsewhere(recipe: Callable[..., Path], tmp_path: Path) -> None:
     """Paused: trials save and end, the driver waits; resumed: they go on; stopped: no more are begun."""
     path, out = recipe({LR: "loguniform(1e-3, 1)"}, trials=50), tmp_path / "runs"
-    driven = Driven(path, out, "phases.0.epochs=30")
-    driven.until("a trial", lambda: [*out.glob("*/trials/*/metrics.jsonl")])
+    search = driven(path, out, "phases.0.epochs=30")
+    search.until("a trial", lambda: [*out.glob("*/trials/*/metrics.jsonl")])
     folder = folder_of(out)
     assert cli("search", folder.url, "--pause").code == 0
-    driven.until("the pause", lambda: folder.state.get("status") == "paused")
+    search.until("the pause", lambda: folder.state.get("status") == "paused")
     running = [n for n, state in enumerate(states(folder)) if state == "RUNNING"]
     stood = {n: Run.open(folder.trial(n)).summary for n in running}
     assert stood and all(each["status"] == "stopped" for each in stood.values())
     assert cli("search", folder.url, "--resume").code == 0
-    driven.until("work", lambda: folder.state.get("status") == "running")
+    search.until("work", lambda: folder.state.get("status") == "running")
     assert cli("search", folder.url, "--stop").code == 0
-    assert driven.ended() == 0, driven.log.read_text()
+    assert search.ended() == 0, search.said
     assert {*states(folder)} == {"COMPLETE"} and len(states(folder)) < 50
     for number in running:
         summary = Run.open(folder.trial(number)).summary

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +21,7 @@ from search.tune.folder import Folder, identity
 from search.tune.records import Asked, Records
 from search.tune.storage import database, is_database
 from tests.commands import cli
+from tests.driven import LAUNCH, PATIENCE, Driven
 from tests.search.tune.postgresql import Server
 from trainers.recipe import Recipe
 from trainers.searching import Objective
@@ -33,7 +30,6 @@ from trainers.space import Space
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 LR = "phases.0.optim.main.lr"
 SPACE = Space.parse({"lr": "loguniform(1e-4, 1)", "optim": "choice(sgd, adam)"})
-PATIENCE = 120.0
 pytestmark = pytest.mark.timeout(300)
 
 
@@ -198,35 +194,18 @@ def test_databases_are_told_from_folders() -> None:
     assert not is_database("s3://bucket/runs") and not is_database("runs/search-1a2b3c4d")
 
 
-class Driver:
-    """`launch.py search` in a process of its own, which thinks others dead after a few seconds."""
+class Driver(Driven):
+    """A search which thinks others dead after a few seconds."""
 
     def __init__(self, out: Path, *words: object) -> None:
-        self.out, self.log = out, out.with_suffix(".log")
         hasty = (
             "from search.tune import shared; shared.BEAT_SECONDS, shared.SILENT_SECONDS = 0.3, 6"
         )
-        program = f"import sys; {hasty}; import launch; launch.app(sys.argv[1:])"
-        command = [sys.executable, "-c", program, "search", *map(str, words), "--out", str(out)]
-        with self.log.open("w") as file:
-            self.process = subprocess.Popen(
-                command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True
-            )
-
-    def until(self, what: str, true: Callable[[], object]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while not true():
-            assert self.process.poll() is None, f"{what}: it ended\n{self.log.read_text()}"
-            assert time.monotonic() < deadline, f"{what}\n{self.log.read_text()}"
-            time.sleep(0.05)
-
-    def ended(self) -> int:
-        return self.process.wait(PATIENCE)
-
-    def kill(self) -> None:
-        """The driver and its Ray at once, as a machine dies."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(PATIENCE)
+        program = f"{hasty}; {LAUNCH}"
+        self.out = out
+        super().__init__(
+            "search", *words, "--out", out, log=out.with_suffix(".log"), program=program
+        )
 
     @property
     def folder(self) -> Folder:
@@ -249,8 +228,8 @@ def test_two_machines_search_as_one(recipe: Callable[..., Path], url: str, tmp_p
     first = Driver(tmp_path / "first", path)
     first.until("its study", lambda: begun(url))
     joined = Driver(tmp_path / "joined", "--join", url, path, "search.trials=3")
-    assert joined.ended() == 0, joined.log.read_text()
-    assert first.ended() == 0, first.log.read_text()
+    assert joined.ended() == 0, joined.said
+    assert first.ended() == 0, first.said
     trials = trials_of(first.folder, url)
     assert [trial.state.name for trial in trials if trial.state.name != "WAITING"] == [
         "COMPLETE"
@@ -284,10 +263,10 @@ def test_one_machine_dies_and_the_other_ends_the_search(
     joined.until("a trial of its own", lambda: [*joined.out.glob("*/trials/*/metrics.jsonl")])
     joined.kill()
     (owner,) = {json.loads(file.read_text())["owner"] for file in joined.out.glob("*/search.json")}
-    assert first.ended() == 0, first.log.read_text()
+    assert first.ended() == 0, first.said
     trials = trials_of(first.folder, url)
     lost = [trial for trial in trials if trial.user_attrs.get("lost")]
-    assert lost and all(trial.state.name == "FAIL" for trial in lost), first.log.read_text()
+    assert lost and all(trial.state.name == "FAIL" for trial in lost), first.said
     assert all(owner in trial.user_attrs["why"] for trial in lost)
     whole = [trial for trial in trials if trial.state.name == "COMPLETE"]
     assert len(whole) == 5 and first.folder.state["status"] == "finished"
@@ -296,7 +275,7 @@ def test_one_machine_dies_and_the_other_ends_the_search(
     for trial in lost:
         points = [other.params for other in whole]
         assert trial.params in points, "a point was lost"
-    assert "failed: nothing was heard" in first.log.read_text()
+    assert "failed: nothing was heard" in first.said
 
 
 def test_a_database_that_is_started_again_loses_nothing(
