@@ -256,13 +256,14 @@ def normal(key: int, ids: ArrayLike, width: int) -> NDArray[np.float32]:
 
     A row's first numbers do not depend on `width`.
     """
-    pairs = np.arange((width + 1) // 2, dtype=np.int64)
-    column = np.asarray(ids).reshape(-1, 1)
+    num = (width + 1) // 2
+    draws = np.arange(2 * num).reshape(num, 2).T.ravel()  # of all radii, then of all angles
+    drawn = uniform(key, np.asarray(ids).reshape(-1, 1), draws)
     # 1 - u is in (0, 1], so that the logarithm is finite.
-    radius = np.sqrt(-2 * np.log1p(-uniform(key, column, 2 * pairs)))
-    angle = 2 * np.pi * uniform(key, column, 2 * pairs + 1)
-    both = np.stack((radius * np.cos(angle), radius * np.sin(angle)), axis=-1)
-    return both.reshape(len(column), -1)[:, :width].astype(np.float32)
+    radius, angle = np.sqrt(-2 * np.log1p(-drawn[:, :num])), 2 * np.pi * drawn[:, num:]
+    both = np.empty((len(drawn), num, 2), np.float32)
+    both[..., 0], both[..., 1] = radius * np.cos(angle), radius * np.sin(angle)
+    return both.reshape(len(drawn), -1)[:, :width]
 
 
 def hashes(key: int, ids: ArrayLike, draw: int | Integers) -> Hashes:
