@@ -3,16 +3,15 @@
 # N rows, L tokens, T templates, C class, D embedding
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from torch import Tensor, nn
 
 from cluster.chosen import Chosen
 from cluster.opening import resolved
 from cluster.session import choose_device
-from cluster.tasks import Work, Workers, in_order, passes, same_data
+from cluster.tasks import Workers, in_order, passes, same_data
 from datasets.order import Integers
 from datasets.progress import Progress
 from trainers.evaluation import EVAL_ROWS
@@ -34,30 +33,41 @@ def judged(
 
     `model` is on the CPU. Opening the run's test split is counted once.
     """
-    texts = [(piece,) for piece in judging.prompts(model, names, templates)]
+    prompts = judging.prompts(model, names, templates)
     shot.count_opening()
-    places = [(shot.rows[at : at + EVAL_ROWS],) for at in range(0, len(shot.rows), EVAL_ROWS)]
-    scale = shot.recipe.scale
-    made = _done(_Texts(model, scale), texts, scale, workers)
-    text_TCD = judging.by_template(in_order(made), len(templates))
-    sent = replace(shot, recipe=resolved(shot.recipe))
+    text_TCD = judging.by_template(
+        _texts(model, prompts, shot.recipe.scale, workers), len(templates)
+    )
     pieces: list[Judged] = []
     done = 0
-    for piece in in_order(_done(_Pictures(model, sent, text_TCD), places, scale, workers)):
+    for piece in _pictures(model, shot, text_TCD, workers):
         pieces.append(piece)
         done += len(piece.label)
         progress(done, len(shot.rows))
     return Judged.joined(pieces)
 
 
-def _done(
-    work: Work, pieces: Iterable[tuple[Any, ...]], scale: Scale, workers: Workers
-) -> Generator[tuple[int, Any]]:
+def _texts(
+    model: nn.Module, prompts: Sequence[Tensor], scale: Scale, workers: Workers
+) -> Iterator[Tensor]:
+    """The features of each piece of the prompts, in order."""
+    work = _Texts(model, scale)
     if workers is None:
-        done = work.ready()
-        yield from enumerate(done(*piece) for piece in pieces)
-        return
-    yield from passes(work, pieces, scale, workers)
+        return map(work.ready(), prompts)
+    return in_order(passes(work, [(piece,) for piece in prompts], scale, workers))
+
+
+def _pictures(
+    model: nn.Module, shot: Chosen, text_TCD: Tensor, workers: Workers
+) -> Iterator[Judged]:
+    """What came of each EVAL_ROWS rows, in order."""
+    if workers is None:
+        model = model.to(shot.device)
+        return (judging.judged(model, [batch], text_TCD) for batch in shot.batches())
+    places = [(shot.rows[at : at + EVAL_ROWS],) for at in range(0, len(shot.rows), EVAL_ROWS)]
+    sent = replace(shot, recipe=resolved(shot.recipe))
+    work = _Pictures(model, sent, text_TCD)
+    return in_order(passes(work, places, shot.recipe.scale, workers))
 
 
 @dataclass(frozen=True)
