@@ -98,7 +98,7 @@ def search(
             kept = journal.storage() if journal else _database(database)
             # A journal's trials are all ours, even after its folder was moved.
             owner = study if journal else folder.owner()
-            records = _records(recipe, space, study, kept, owner)
+            records = _records(recipe, space, study, kept, owner, alone=journal is not None)
             teller = Teller(recipe, records, quiet)
             if not join:
                 if database:
@@ -285,6 +285,8 @@ def _records(
     study: str,
     kept: BaseStorage,
     owner: str,
+    *,
+    alone: bool,
 ) -> Records:
     from optuna.exceptions import ExperimentalWarning
 
@@ -305,4 +307,5 @@ def _records(
         space=space,
         tree=recipe.plain(),
         owner=owner,
+        alone=alone,
     )

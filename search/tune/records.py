@@ -54,10 +54,16 @@ class Best:
 
 
 class Records:
-    """The trials of one study. `owner` tells those that this search runs from those of others in the same storage."""
+    """The trials of one study. `owner` tells those that this search runs from those of others in the same storage.
 
-    def __init__(self, study: Study, space: Space, tree: Any, owner: str) -> None:
+    `alone` where there can be no others: a trial that nobody owns is then one whose driver was killed as it took it.
+    """
+
+    def __init__(
+        self, study: Study, space: Space, tree: Any, owner: str, *, alone: bool = False
+    ) -> None:
         self.study, self.space, self.tree, self.owner = study, space, tree, owner
+        self.alone = alone
         self._running: dict[int, Trial] = {}
 
     @classmethod
@@ -72,6 +78,7 @@ class Records:
         space: Space,
         tree: Any,
         owner: str,
+        alone: bool = False,
     ) -> Records:
         """The study of this name, made where there is none; `sampler` is told how many trials there are.
 
@@ -97,7 +104,7 @@ class Records:
             )
         study.sampler = sampler(len(study.get_trials(deepcopy=False)))
         study.set_metric_names([goal.metric for goal in goals])
-        return cls(study, space, tree, owner)
+        return cls(study, space, tree, owner, alone=alone)
 
     def unfinished(self) -> list[Asked]:
         """Trials of ours that run as far as the storage knows: at its opening, those of a driver that died."""
@@ -105,7 +112,7 @@ class Records:
 
         found = []
         for trial in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial.user_attrs.get(OWNER) != self.owner:
+            if trial.user_attrs.get(OWNER, self.owner if self.alone else None) != self.owner:
                 continue
             if CHANGES not in trial.user_attrs:
                 self.lose(trial, "its driver died before it was known what to do")

@@ -129,7 +129,10 @@ def silent(url: str, error: Exception, remedy: str = "") -> Refusal:
 
 
 class Journal:
-    """The journal of a search folder; of one in object storage a file of this host, copied there."""
+    """The journal of a search folder; of one in object storage a file of this host, copied there.
+
+    For the driver that holds the folder's lock: what one that was killed left half done is taken away.
+    """
 
     def __init__(self, folder: str) -> None:
         self.url = store.join(folder, JOURNAL)
@@ -160,7 +163,9 @@ def _own(url: str) -> Path:
 
 
 def _mend(path: Path) -> None:
-    """A killed writer may have left half a line, onto which the next one would write."""
+    """A killed writer may have left half a line, onto which the next one would write, and the file locked."""
+    # Optuna's lock, a link to the journal: it waits 30 s for its release, and for ever where the folder was moved.
+    Path(f"{path}.lock").unlink(missing_ok=True)
     if not path.exists():
         return
     data = path.read_bytes()

@@ -24,7 +24,7 @@ from search.tune import trainable
 from search.tune.folder import Folder
 from search.tune.storage import Journal
 from tests.commands import Said, cli
-from tests.driven import Driven
+from tests.driven import LAUNCH, Driven
 from trainers import checkpoint
 from trainers.recipe import Recipe
 
@@ -256,27 +256,39 @@ def test_nobody_is_ended_who_has_done_all_already(
     assert states(folder_of(tmp_path / "runs")) == ["COMPLETE", "COMPLETE"], said.err
 
 
-def driven(path: Path, out: Path, *words: str) -> Driven:
+def driven(path: Path, out: Path, *words: str, program: str = LAUNCH) -> Driven:
     log = out.with_suffix(f".{time.monotonic_ns()}.log")
-    return Driven("search", path, *words, "--out", out, log=log)
+    return Driven("search", path, *words, "--out", out, log=log, program=program)
+
+
+# When a first trial has ended and a third is on record as running, but not yet as whose.
+KILLED = """
+import os, signal, optuna
+ask = optuna.Study.ask
+def killed(study):
+    found = ask(study)
+    if found.number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return found
+optuna.Study.ask = killed
+"""
 
 
 def test_a_killed_driver_loses_no_trial_and_repeats_none(
     recipe: Callable[..., Path], tmp_path: Path
 ) -> None:
     path, out = recipe({LR: "loguniform(1e-3, 1)"}, trials=5), tmp_path / "runs"
-    first = driven(path, out)
-    first.until("the first trial's end", lambda: "trial 000" in first.said)
-    first.process.kill()
-    first.ended()
+    first = driven(path, out, program=KILLED + LAUNCH)
+    assert first.ended() == -signal.SIGKILL, first.said
     folder = folder_of(out)
     known = {trial.number: trial.values for trial in study_of(folder).trials if trial.values}
     again = driven(path, out)
     assert again.ended() == 0, again.said
     trials = study_of(folder).trials
+    assert trials.pop(2).user_attrs["lost"], "nobody ever ran it"
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 5, again.said
-    assert known and all(trials[number].values == values for number, values in known.items())
-    for number in range(5):
+    assert known == {each.number: each.values for each in trials if each.number in known} != {}
+    for number in (each.number for each in trials):
         steps = Run.open(folder.trial(number)).metrics()
         assert steps[steps["split"] == "train"]["step"].tolist() == [*range(1, 39)]
     assert len([*folder.trials()]) == 5

@@ -86,6 +86,26 @@ def test_one_that_died_before_it_knew_what_to_do_is_failed(tmp_path: Path) -> No
     assert again.unfinished() == [] and states(again) == [TrialState.FAIL]
 
 
+def test_a_journal_that_a_killed_driver_left_locked_is_written_to(tmp_path: Path) -> None:
+    Path(tmp_path, "search.journal.lock").symlink_to("where the folder was once")
+    assert opened(tmp_path).ask()
+
+
+def test_one_whose_driver_died_as_it_took_it_is_lost_where_nobody_else_could_have_it(
+    tmp_path: Path,
+) -> None:
+    point = {"lr": 0.1, "optim": "sgd"}
+    first = opened(tmp_path, alone=True)
+    first.enqueue([point])
+    first.study.ask()  # and here it is killed
+    shared = opened(tmp_path)
+    assert shared.unfinished() == [] and len(shared.others()) == 1, "its driver may live elsewhere"
+    again = opened(tmp_path, alone=True)
+    assert again.unfinished() == [] and again.others() == [] and again.begun() == 0
+    asked = again.ask()
+    assert asked and (asked.number, asked.changes) == (1, point), "the point waits once more"
+
+
 def test_points_are_tried_first_and_once(tmp_path: Path) -> None:
     points = [{"lr": 0.1, "optim": "sgd"}, {"lr": 0.01, "optim": "adam"}]
     records = opened(tmp_path)
