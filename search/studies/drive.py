@@ -23,6 +23,7 @@ from datasets.shards import Dataset
 from search.studies import arms as arms_of
 from search.studies import checked, firsts, fitting, guards, leaks, looking, same, seeds
 from search.studies.arms import Arm, Cell
+from search.studies.digests import Digests
 from search.studies.folder import STUDY, Entry, Folder
 from search.studies.study import Study
 from search.studies.telling import Teller
@@ -89,9 +90,9 @@ def run(
             )
     runs = runs_folder(out)
     cells = arms_of.cells(study, made.arms)
-    digests = {label: data.manifest.digest for label, data in made.datasets.items()}
-    guards.distinct([(cell.arm, cell.recipe, digests[cell.arm]) for cell in cells])
-    _same_data(folder, digests, rerun_stale)
+    digests = Digests(made.arms, made.datasets)
+    guards.distinct([(cell.arm, cell.recipe, digests.of(cell)) for cell in cells])
+    _same_data(folder, {(cell.arm, cell.seed): digests.of(cell) for cell in cells}, rerun_stale)
     then, now = folder.state.get("marks", {}), looking.marks(study, made.arms)
     changed = [arm for arm, mark in now.items() if then.get(arm, mark) != mark]
     wished = fitting.first_of(cells, only)
@@ -111,9 +112,9 @@ def run(
     return folder
 
 
-def _same_data(folder: Folder, digests: Mapping[str, str], anew: bool) -> None:
+def _same_data(folder: Folder, digests: Mapping[tuple[str, int], str], anew: bool) -> None:
     for entry in folder.entries:
-        now = digests.get(entry.arm)
+        now = digests.get((entry.arm, entry.seed))
         if entry.status == "finished" and now and entry.digest != now and not anew:
             raise Refusal(
                 f"the data of arm '{entry.arm}' have changed since its runs "
@@ -152,7 +153,7 @@ class _Driver:
         folder: Folder,
         runs: str,
         cells: Sequence[Cell],
-        digests: Mapping[str, str],
+        digests: Digests,
         quiet: bool,
     ) -> None:
         self.made, self.folder, self.runs = made, folder, runs
@@ -209,9 +210,9 @@ class _Driver:
         """The cell's entry, as far as it can be known before what it starts from has run."""
         key = (cell.arm, cell.seed)
         ready = self._ready(cell)
-        entry = Entry(cell.arm, cell.seed, "", self.digests[cell.arm])
+        entry = Entry(cell.arm, cell.seed, "", self.digests.of(cell))
         if ready:
-            entry.run = self._url(ready, self.digests[cell.arm])
+            entry.run = self._url(ready, entry.digest)
             done = Run(self.folder.run_url(entry))
             entry.status = str(done.summary.get("status", "missing"))
             if (score := done.scores.get(self.made.study.metric)) is not None:
@@ -281,7 +282,7 @@ class _Driver:
                     return self._next(queue)
                 continue
             queue.pop(place)
-            entry.run = self._url(ready, self.digests[item.arm])
+            entry.run = self._url(ready, entry.digest)
             entry.status = "running"
             self._keep()
             return Wanted((item.arm, item.seed), ready, self.folder.run_url(entry))

@@ -10,10 +10,10 @@ from cluster.run import Run
 from datasets import store
 from search.studies import arms as arms_of
 from search.studies import looking, seeds
-from search.studies.arms import Arm
+from search.studies.arms import Cell
+from search.studies.digests import Digests
 from search.studies.folder import STUDY, Entry, Folder
 from search.studies.study import Study
-from trainers import feed
 
 
 def whole(study: Study, out: str | None, *, seeds_said: bool = False) -> Folder | None:
@@ -37,7 +37,14 @@ def whole(study: Study, out: str | None, *, seeds_said: bool = False) -> Folder 
         return None
     if not all(_stands(folder, each) for each in entries):
         return None
-    return folder if _same_data(listed, entries) else None
+    if study.seeded:
+        cells = arms_of.cells(study, listed)
+    else:  # data that no seed changes are the arm's: a hundred recipes need not be made
+        cells = [
+            Cell(arm.label, seed, arm.recipe)
+            for arm, seed in itertools.product(listed, study.run_seeds)
+        ]
+    return folder if _same_data(cells, entries) else None
 
 
 def _stands(folder: Folder, entry: Entry) -> bool:
@@ -48,12 +55,7 @@ def _stands(folder: Folder, entry: Entry) -> bool:
     return entry.status == "finished" and run.finished
 
 
-def _same_data(listed: list[Arm], entries: list[Entry]) -> bool:
-    now: dict[str, str] = {}
-    for arm in listed:
-        key = arm.recipe.data.model_dump_json()
-        if key not in now:
-            now[key] = feed.dataset(arm.recipe.data).manifest.digest
-        if any(each.arm == arm.label and each.digest != now[key] for each in entries):
-            return False
-    return True
+def _same_data(cells: list[Cell], entries: list[Entry]) -> bool:
+    digests = Digests()
+    now = {(cell.arm, cell.seed): digests.of(cell) for cell in cells}
+    return all(each.digest == now[each.arm, each.seed] for each in entries)

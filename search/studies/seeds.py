@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 
 from cluster.run import Run
 from search.studies import arms as arms_of
 from search.studies.arms import BEFORE, Arm, Cell
+from search.studies.digests import Digests
 from search.studies.folder import Entry, Folder
 from search.studies.study import Study
 
@@ -32,7 +32,7 @@ def with_more(
 
 
 def note_left_out(
-    folder: Folder, study: Study, listed: list[Arm], digests: Mapping[str, str], runs: str
+    folder: Folder, study: Study, listed: list[Arm], digests: Digests, runs: str
 ) -> None:
     """Keep in mind which cells of this very study have run, of seeds that it has no more.
 
@@ -47,7 +47,7 @@ def note_left_out(
         asdict(each)
         for each in known.values()
         if (cell := cells.get((each.arm, each.seed)))
-        and _is_of(each, folder, cell, digests[cell.arm], runs)
+        and _is_of(each, folder, cell, digests.of(cell), runs)
     ]
     ended = [asdict(each) for each in _ended(folder, "ended")]
     folder.amend(ended=ended or None, left_out=left or None)
