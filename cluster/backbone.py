@@ -17,7 +17,7 @@ from torch import nn
 
 from cluster.opening import resolved
 from cluster.saved import Saved
-from cluster.session import choose_device
+from cluster.session import device_here
 from cluster.tasks import Workers, in_order, passes, same_data
 from datasets import subsets
 from datasets.refusal import Refusal
@@ -149,7 +149,7 @@ class Backbone:
 
     def maker(self, network: nn.Module) -> Maker:
         """What makes the features of some rows of a split."""
-        device = choose_device(self.recipe.scale)
+        device = device_here(self.recipe.scale)
         network = network.to(device)
         view = shown.view(self.recipe, self.shape, device)
         ready = build.readying(self.shape, device)

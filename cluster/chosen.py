@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from cluster.saved import Saved
-from cluster.session import choose_device
+from cluster.session import device_here
 from datasets import subsets
 from datasets.batch import Batch
 from datasets.refusal import Refusal
@@ -105,7 +105,7 @@ class Chosen:
 
     @cached_property
     def device(self) -> torch.device:
-        return choose_device(self.recipe.scale)
+        return device_here(self.recipe.scale)
 
     def count_opening(self) -> None:
         """Note that the run's test split is looked at, where it is."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cluster.chosen import Chosen
 from cluster.opening import resolved
-from cluster.session import choose_device
+from cluster.session import device_here
 from cluster.tasks import Workers, in_order, passes, same_data
 from datasets.order import Integers
 from datasets.progress import Progress
@@ -76,7 +76,7 @@ class _Texts:
     scale: Scale
 
     def ready(self) -> Callable[[Tensor], Tensor]:
-        model = self.model.to(choose_device(self.scale))
+        model = self.model.to(device_here(self.scale))
         return lambda tokens_NL: judging.read(model, tokens_NL)
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from cluster.run import Run
-from cluster.session import choose_device
+from cluster.session import device_here
 from datasets.batch import Batch
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
@@ -77,7 +77,7 @@ class Subject:
                 value=task,
                 remedy="explain a run that classifies",
             )
-        self.device = choose_device(self.recipe.scale)
+        self.device = device_here(self.recipe.scale)
         self.view: View = shown.view(self.recipe, self.shape, self.device)
 
     @cached_property

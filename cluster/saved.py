@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from cluster.run import Run
-from cluster.session import choose_device
+from cluster.session import device_here
 from datasets import store
 from datasets.batch import Batch
 from datasets.frames import Frame
@@ -151,7 +151,7 @@ class Saved:
     def stage(self, device: torch.device | None = None) -> Stage:
         """The last phase with these weights, on the recipe's device or another."""
         recipe = self.run.recipe
-        device = device or choose_device(recipe.scale)
+        device = device or device_here(recipe.scale)
         network = self.model().to(device)
         index = len(recipe.phases) - 1
         # It takes no step here, so a batch of one row is plan enough, and the data need not be at hand.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import os
 import signal
 import time
@@ -19,6 +21,8 @@ from cluster.watchdog import Watchdog
 from datasets import store
 from datasets.refusal import Refusal
 from trainers.scale import Scale
+
+logger = logging.getLogger(__name__)
 
 # Files in the run folder. Whoever writes the first asks the run to save and end;
 # the second is the driver's: its workers save and end, to start again as another group.
@@ -164,6 +168,22 @@ def choose_device(scale: Scale) -> torch.device:
         device = torch.device("cuda", device.index or 0)  # torch takes no other
         torch.cuda.set_device(device)
     return device
+
+
+def device_here(scale: Scale) -> torch.device:
+    """The device of a run that is put back to work: its recipe's, or the best that there is where this machine has not that one."""
+    try:
+        return choose_device(scale)
+    except Refusal as refusal:
+        found = choose_device(scale.model_copy(update={"device": "auto"}))
+        say_once(f"{refusal.error}: {found} computes in its place")
+        return found
+
+
+@functools.cache
+def say_once(line: str) -> None:
+    """What is true of a whole command, however many of its passes find it."""
+    logger.warning(line)
 
 
 def check_device(scale: Scale) -> None:

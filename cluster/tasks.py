@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from cluster import capacity
 from cluster.connection import connected
+from cluster.session import say_once
 from datasets.refusal import Refusal
 from datasets.shards import Dataset
 from trainers import feed
@@ -48,9 +49,19 @@ def spread(
 
 
 def room(scale: Scale, workers: int | Literal["auto"]) -> tuple[int, dict[str, float]]:
-    """(tasks at a time, what each takes) of passes of a network, however many workers its training had."""
-    alone = scale.model_copy(update={"workers": 1})
+    """(tasks at a time, what each takes) of passes of a network, however many workers its training had, and on whatever."""
+    alone = scale.model_copy(update={"workers": 1, "device": _kind(scale)})
     return capacity.processes(alone, None if workers == "auto" else workers)
+
+
+def _kind(scale: Scale) -> str:
+    """The recipe's device, where the cluster has any of that kind: Ray would wait for it for ever."""
+    kind = scale.device.partition(":")[0]
+    there = kind == "cpu" or (kind == "cuda" and capacity.num_gpus() > 0)
+    if there or scale.device == "auto":
+        return scale.device
+    say_once(f"no {kind} device in this cluster: what there is computes in its place")
+    return "auto"
 
 
 def passes(

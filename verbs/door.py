@@ -171,7 +171,7 @@ def tasks_of(said: str | None) -> Any:
         return said
     if not said.isdecimal() or int(said) < 1:
         raise Refusal(
-            "is no number of workers", path="--workers", value=said, remedy="use 1 or more, or auto"
+            f"'{said}' is no number of workers", path="--workers", value=said, remedy="use 1 or more, or auto"
         )
     return int(said)
 

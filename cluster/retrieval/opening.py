@@ -11,7 +11,7 @@ from torch import nn
 from cluster.opening import resolved
 from cluster.run import Run
 from cluster.saved import Saved
-from cluster.session import choose_device
+from cluster.session import choose_device, device_here
 from datasets import store
 from datasets.progress import Shown
 from datasets.refusal import Refusal
@@ -157,7 +157,7 @@ def again(index: Index, model: str | nn.Module | None) -> Embedder:
         network = anatomy.headless(Saved(run, place).model()).eval()
     else:
         network = anatomy.headless(build.model(recipe, index.shape)).eval()
-    device = choose_device(recipe.scale)
+    device = device_here(recipe.scale)
     embedder = Embedder(network, recipe, index.shape, index.about["codec"], device)
     if embedder.digest != weights["digest"]:
         raise Refusal(

@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from cluster.session import choose_device
+from cluster.session import device_here
 from cluster.tasks import passes, same_data
 from trainers.retrieval import jobs
 from trainers.retrieval.embedder import Embedder, Metric
@@ -30,7 +30,7 @@ class Work:
         recipe = self.embedder.recipe
         whole = same_data(recipe.data, self.digest)
         dataset = jobs.sampled(whole, self.splits, self.subset, recipe.seed)
-        embedder = replace(self.embedder, device=choose_device(recipe.scale))
+        embedder = replace(self.embedder, device=device_here(recipe.scale))
 
         def done(job: Job, check: bool) -> Piece:
             return jobs.done(job, embedder, dataset, self.metric, check=check)

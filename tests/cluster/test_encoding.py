@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,6 +105,21 @@ def test_many_workers_of_the_training_do_not_make_a_pass_a_group(
     recipe: Recipe = finished.recipe
     judge = replace(Backbone.of(finished.best, "val"), recipe=recipe.override({"scale.workers": 4}))
     assert len(replace(judge, workers=1).known("val")) == len(judge.known("val"))
+
+
+def test_a_run_of_a_device_that_is_not_here_is_judged_on_what_there_is(
+    finished: Run, ray_session: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where it was trained is not what it is; with workers Ray would wait for the device for ever."""
+    away = Run(str(shutil.copytree(finished.url, tmp_path / "away")))
+    path = Path(away.url, "recipe.yaml")
+    path.write_text(path.read_text().replace("device: cpu", "device: cuda:63"))
+    assert away.recipe.scale.device == "cuda:63"
+    here = Backbone.of(finished.best, "val").known("val")
+    for workers in (None, 1):
+        found = Backbone.of(away.best, "val", workers=workers).known("val")
+        assert np.array_equal(found.features, here.features)
+    assert caplog.text.count("no cuda:63 here") == 1
 
 
 @pytest.mark.parametrize(
