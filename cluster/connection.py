@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
@@ -48,6 +49,8 @@ def connected(num_workers: int) -> Any:
 
     if ray.is_initialized():
         return ray
+    # All is said and done by then: Ctrl-C while Ray ends its processes would only show its stack.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     with _handlers_kept():
         if on_cluster():

@@ -46,7 +46,11 @@ class Reader:
                 f"open_clip has no architecture '{known}'",
                 path="RUN",
                 value=named,
-                remedy=nearest(known, library.names("open_clip")),
+                remedy=nearest(
+                    known,
+                    library.names("open_clip"),
+                    "name it as `open_clip.list_models()` does: ViT-B-32, say",
+                ),
             )
         if pretrained is not None:
             raise Refusal(

@@ -85,7 +85,8 @@ def number(value: Any) -> str:
     if abs(value) >= 1000:
         return f"{value:,.0f}"
     if abs(value) >= 0.001:
-        return f"{float(f'{value:.4f}'):.4g}"  # four decimals at most, so that columns agree
+        text = f"{float(f'{value:.4f}'):.4g}"  # four decimals at most, so that columns agree
+        return text if "." in text or "e" in text else f"{value:#.4g}"  # 1.000, for it is not 1
     return f"{value:.3g}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -123,7 +123,7 @@ def task(
     _check_fit(recipe, index)
     demands.check_order(recipe, index)
     torch.manual_seed(order.key(recipe.seed, "task", index) >> 1)
-    with on_part(f"phases.{index}.task"):
+    with on_part(f"phases.{index}.task", part.arguments):
         try:
             door = rooms.door("tasks", part.name)
             known: dict[str, object] = {"model": network, "classes": list(classes)}
@@ -200,13 +200,15 @@ def readying(shape: Shape, device: torch.device) -> Callable[[Batch], Batch]:
 
 
 @contextmanager
-def on_part(path: str) -> Iterator[None]:
-    """Refusals raised by a part name where in the recipe it stands."""
+def on_part(path: str, said: Collection[str] = ()) -> Iterator[None]:
+    """Refusals raised by a part name where in the recipe it stands; of what is `said` there, below it."""
     try:
         yield
     except Refusal as refusal:
         if not refusal.path:
             refusal.path = path
+        elif refusal.path.split(".")[0] in said:
+            refusal.path = f"{path}.{refusal.path}"
         raise
 
 

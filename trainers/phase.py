@@ -77,5 +77,8 @@ class Phase(Frozen):
     @model_validator(mode="after")
     def _one_length(self) -> Phase:
         if (self.epochs is None) == (self.steps is None):
-            raise ValueError("say either epochs or steps")
+            both = f"it has epochs={self.epochs} and steps={self.steps}: set one of them to null"
+            raise ValueError(
+                f"say either epochs or steps: {'it has neither' if self.steps is None else both}"
+            )
         return self

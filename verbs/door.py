@@ -113,6 +113,11 @@ def verb(
                     print(json.dumps(refusal.as_dict(), default=str))
                 sys.stderr.write(f"error: {refusal}\n")
                 raise SystemExit(2) from None
+            except KeyboardInterrupt:
+                sys.stderr.write(
+                    "interrupted: the same command goes on from what was saved, or begins again\n"
+                )
+                raise SystemExit(130) from None
             except BrokenPipeError:  # `| head`
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 raise SystemExit(0) from None
@@ -171,7 +176,10 @@ def tasks_of(said: str | None) -> Any:
         return said
     if not said.isdecimal() or int(said) < 1:
         raise Refusal(
-            f"'{said}' is no number of workers", path="--workers", value=said, remedy="use 1 or more, or auto"
+            f"'{said}' is no number of workers",
+            path="--workers",
+            value=said,
+            remedy="use 1 or more, or auto",
         )
     return int(said)
 

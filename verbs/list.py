@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,7 +25,7 @@ def list_(
     as_json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """List recipes, studies and the parts that they can name."""
+    """List recipes, studies and the parts that they can name; in brackets their rows of docs/experiments.md."""
     from search.studies import catalogue as studies
     from trainers import catalogue
 
@@ -36,7 +36,11 @@ def list_(
     rows = [] if kind == "studies" else catalogue.rows(kind, "studies")
     if kind in (None, "studies"):
         rows = [*rows, *studies.rows()]
-    lines = "\n".join(
-        f"{row['kind']:11} {row['name']:20} {row['path']:34} {row['doc']}" for row in rows
-    )
+    lines = "\n".join(map(_line, rows))
     tell(as_json, rows, lines)
+
+
+def _line(row: dict[str, Any]) -> str:
+    told = ", ".join(map(str, row.get("rows", ())))
+    doc = f"[{told}] {row['doc']}" if told else row["doc"]
+    return f"{row['kind']:11} {row['name']:20} {row['path']:34} {doc}"

@@ -90,29 +90,29 @@ def against(table: Table) -> Figure | None:
 
 def curves(table: Table) -> Figure | None:
     """The validation score over steps of the best arms, the mean of an arm's runs in a band from the least to the most."""
-    column = validation(table)
-    series: list[tuple[str, pd.DataFrame]] = []
-    for row in curved(table):
-        found = _curves(table, row, column)
-        if found is not None:
-            series.append((row.arm, found))
+    column, series = validation(table), curved(table)
     if not series or max(len(found) for _, found in series) < 2:
         return None
     with style():
         figure = Figure(figsize=(WIDTH, HEIGHT))
         axes = figure.add_subplot()
         _framed(figure)
-        for place, (arm, found) in enumerate(series):
+        for place, (row, found) in enumerate(series):
             colour = PALETTE[place % len(PALETTE)]
             low, high = found.min(axis=1), found.max(axis=1)
             axes.fill_between(found.index, low, high, color=colour, alpha=0.18, linewidth=0)
             axes.plot(
-                found.index, found.mean(axis=1), color=colour, linewidth=1.4, label=_shortened(arm)
+                found.index,
+                found.mean(axis=1),
+                color=colour,
+                linewidth=1.4,
+                marker="o" if len(found) == 1 else "",  # looked at once
+                label=_shortened(row.arm),
             )
         _as_read(axes.yaxis, column)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("step")
-        _named_above(figure, axes, [_shortened(arm) for arm, _ in series])
+        _named_above(figure, axes, [_shortened(row.arm) for row, _ in series])
     return figure
 
 
@@ -140,12 +140,19 @@ def validation(table: Table) -> str:
     return f"val/{table.study.metric.rpartition('/')[2]}"
 
 
-def curved(table: Table) -> list[Row]:
-    """The arms of `curves`, in the order of the study: all, or the best of many."""
+def curved(table: Table) -> list[tuple[Row, pd.DataFrame]]:
+    """The arms of `curves` with theirs, step x seed, in the order of the study: of all that have one the best."""
     sign = -1 if table.study.upwards else 1
     ranked = sorted(table.rows, key=lambda row: sign * row.mean.mean if row.mean else float("inf"))
-    best = [row.arm for row in ranked[:MOST_CURVES]]
-    return [row for row in table.rows if row.arm in best]
+    column = validation(table)
+    found: dict[str, pd.DataFrame] = {}
+    for row in ranked:
+        own = _curves(table, row, column)
+        if own is not None and len(own):
+            found[row.arm] = own
+        if len(found) == MOST_CURVES:
+            break
+    return [(row, found[row.arm]) for row in table.rows if row.arm in found]
 
 
 def _curves(table: Table, row: Row, column: str) -> pd.DataFrame | None:

@@ -158,7 +158,7 @@ def _pictures(table: Table) -> list[Picture]:
         (_of_dots(table, figures.MOST_ARMS), figures.dots(table)),
         (f"{score} against {factor}, with 95 % intervals{_lost(table)}", figures.against(table)),
         (
-            _of_curves(table, figures.validation(table), figures.curved(table)),
+            _of_curves(table, figures.validation(table), [row for row, _ in figures.curved(table)]),
             figures.curves(table),
         ),
     ]

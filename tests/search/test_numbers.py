@@ -41,6 +41,7 @@ def test_wilson_of_nothing_says_nothing() -> None:
         (numbers.number(0.067551), "0.0676"),
         (numbers.number(3e-4), "0.0003"),
         (numbers.number(12.3456), "12.35"),
+        (numbers.number(0.99996), "1.000"),
         (numbers.score("test/accuracy", 1.0), "100.0 %"),
         (numbers.score("test/rmse", 0.0512), "0.0512"),
         (numbers.score("val/calibration_error", 0.02), "0.02"),

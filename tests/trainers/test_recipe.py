@@ -213,8 +213,10 @@ def test_a_checkpoint_is_never_chosen_by_a_test_metric(plain: Recipe) -> None:
 
 
 def test_one_origin_and_one_length(plain: Recipe) -> None:
-    assert refused(plain.override, "phases.0.steps=5").path == "phases.0"
-    assert refused(plain.override, "phases.0.epochs=null").path == "phases.0"
+    both = refused(plain.override, "phases.0.steps=5")
+    assert both.path == "phases.0" and "and steps=5: set one of them to null" in both.error
+    neither = refused(plain.override, "phases.0.epochs=null")
+    assert neither.path == "phases.0" and "it has neither" in neither.error
     tree = plain.plain()
     tree["data"]["url"] = "/somewhere"
     assert refused(Recipe.check, tree).path == "data"

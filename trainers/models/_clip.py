@@ -18,6 +18,7 @@ from trainers import library
 from trainers.language import texts, towers
 
 TINY = "tiny"
+LIBRARY = "name it as `open_clip.list_models()` does: ViT-B-32, say"
 # Of the tiny one; what a recipe leaves out.
 SMALL = {"embed": 64, "width": 64, "text_width": 64, "layers": 2, "context_length": 32}
 HEAD = 16  # channels of an attention head
@@ -73,7 +74,7 @@ def pair(architecture: str, size: int, said: Mapping[str, int | None]) -> nn.Mod
             f"open_clip has no architecture '{architecture}'",
             path="model.architecture",
             value=architecture,
-            remedy=nearest(architecture, [TINY, *library.names("open_clip")]),
+            remedy=nearest(architecture, [TINY, *library.names("open_clip")], LIBRARY),
         )
     for name, value in given.items():
         raise Refusal(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -149,7 +150,7 @@ def identity(about: Mapping[str, Any]) -> str:
 
 def write(url: str, about: Mapping[str, Any], pieces: Iterator[Piece]) -> None:
     """Write an index into a folder, whole or not at all, as the pieces come."""
-    with store.placing(store.join(url, NAME)) as path:
+    with _without_a_trace(url), store.placing(store.join(url, NAME)) as path:
         first = next(pieces)
         metadata = {KEY: json.dumps(about, sort_keys=True).encode()}
         schema = _schema(first.features.shape[1]).with_metadata(metadata)
@@ -157,6 +158,19 @@ def write(url: str, about: Mapping[str, Any], pieces: Iterator[Piece]) -> None:
             writer.write_batch(_batch(first, schema))
             for piece in pieces:
                 writer.write_batch(_batch(piece, schema))
+
+
+@contextmanager
+def _without_a_trace(url: str) -> Iterator[None]:
+    """A folder that is made for what fails is taken away again; in object storage there are none."""
+    begun = store.exists(url)
+    try:
+        yield
+    except BaseException:
+        if not begun and not store.is_remote(url):
+            with suppress(OSError):
+                store.path_of(url).rmdir()
+        raise
 
 
 def _schema(width: int) -> pa.Schema:

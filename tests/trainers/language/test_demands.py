@@ -66,6 +66,11 @@ def test_captions_wider_than_the_context_are_refused(captions: Path, tmp_path: P
     assert found["remedy"] == "set data.source.tokens=32"
 
 
+def test_what_a_task_refuses_is_named_where_it_stands(tmp_path: Path) -> None:
+    found = refused(tmp_path / "runs", "clip_digits.yaml", "phases.0.task.names=[a, b]")
+    assert found["path"] == "phases.0.task.names" and "2 names for 10 classes" in found["error"]
+
+
 def test_captions_narrower_than_the_context_are_the_same(captions: Path, tmp_path: Path) -> None:
     losses: list[list[float]] = []
     for tokens in (32, 12):
