@@ -1,6 +1,7 @@
 """A GAN and a fit by hand in plain PyTorch: equal mathematics on equal batches from equal weights, as plain.py has it for classes.
 
-Row numbers of the batches, and the GAN's noise, are given to them for nothing; `regress_loaded` draws its own, as scripts do.
+Row numbers of the batches are given to them for nothing; `regress_loaded` draws its own, as scripts do. The GAN draws noise as
+scripts do too, and then takes the engine's, so that losses can be compared.
 """
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def gan(recipe: Recipe, steps: int) -> Advance:
     def advance() -> Tensor:
         nonlocal done
         rows, noise = given[done]
+        torch.randn(noise.shape)  # what its own noise would cost
         pixels = torch.from_numpy(images.take(rows, axis=0))
         real = pixels.permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
         fake = generator(noise)

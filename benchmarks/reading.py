@@ -60,13 +60,20 @@ def summed_up(
 
 
 def total_ratio(
-    benchmark: str, what: str, ours: Sequence[float], theirs: Sequence[float], *, note: str = ""
+    benchmark: str,
+    what: str,
+    ours: Sequence[float],
+    theirs: Sequence[float],
+    *,
+    target: str = "",
+    note: str = "",
 ) -> Reading:
     """Sum over sum of paired blocks, so that what happens in few blocks only (a flush) counts too."""
     a, b = np.asarray(ours, dtype=np.float64), np.asarray(theirs, dtype=np.float64)
     interval = bootstrap(lambda rows: a[rows].sum(axis=1) / b[rows].sum(axis=1), len(a))
+    ratio = float(a.sum() / b.sum())
     return Reading(
-        benchmark, what, "ratio", float(a.sum() / b.sum()), len(a), interval=interval, note=note
+        benchmark, what, "ratio", ratio, len(a), interval=interval, target=target, note=note
     )
 
 
