@@ -1,7 +1,7 @@
 """A GAN and a fit by hand in plain PyTorch: equal mathematics on equal batches from equal weights, as plain.py has it for classes.
 
-Row numbers of the batches are given to them for nothing; `regress_loaded` draws its own, as scripts do. The GAN draws noise as
-scripts do too, and then takes the engine's, so that losses can be compared.
+Row numbers of the batches are given to them for nothing, and so is the GAN's noise; `gan_loaded` and `regress_loaded` draw their
+own and are fed by torch's loader, as scripts are.
 """
 
 from __future__ import annotations
@@ -32,6 +32,38 @@ def gan(recipe: Recipe, steps: int) -> Advance:
     dataset = feed.dataset(recipe.data)
     columns = dataset.columns("train")
     images, ids = columns["image"], columns["id"]
+    latent = _latent(recipe, dataset)
+    given = [
+        (rows, torch.from_numpy(order.normal(key, ids.take(rows), latent)))
+        for rows, key in _batches(recipe, len(ids), steps)
+    ]
+    batches = ((torch.from_numpy(images.take(rows, axis=0)), noise) for rows, noise in given)
+    return _adversarial(recipe, dataset, batches)
+
+
+def gan_loaded(recipe: Recipe, steps: int) -> Advance:
+    """The same with batches from torch's loader, in an order of its own, and noise of its own."""
+    dataset = feed.dataset(recipe.data)
+    latent = _latent(recipe, dataset)
+    held = TensorDataset(torch.from_numpy(dataset.columns("train")["image"].copy()))
+    batches = ((image, torch.randn(len(image), latent)) for (image,) in _loaded(recipe, held))
+    return _adversarial(recipe, dataset, batches)
+
+
+def _latent(recipe: Recipe, dataset: Dataset) -> int:
+    model: Any = build.model(recipe, build.shape(recipe, dataset.manifest))
+    return int(model.latent)
+
+
+def _loaded(recipe: Recipe, held: TensorDataset) -> Iterator[Any]:
+    whole = recipe.data.tail == "drop"
+    loader = DataLoader(held, recipe.data.batch, shuffle=True, drop_last=whole)
+    return itertools.chain.from_iterable(itertools.repeat(loader))
+
+
+def _adversarial(
+    recipe: Recipe, dataset: Dataset, batches: Iterator[tuple[Tensor, Tensor]]
+) -> Advance:
     shape = build.shape(recipe, dataset.manifest)
     model: Any = build.model(recipe, shape).train()
     generator, critic, phase = model.generator, model.critic, recipe.phases[0]
@@ -43,19 +75,13 @@ def gan(recipe: Recipe, steps: int) -> Advance:
     optimizers = {n: _adam(getattr(model, n), optim) for n, optim in phase.optim.items()}
     std = torch.tensor(shape.std).view(1, -1, 1, 1)
     scale, shift = 1 / (255 * std), -torch.tensor(shape.mean).view(1, -1, 1, 1) / std
-    given = [
-        (rows, torch.from_numpy(order.normal(key, ids.take(rows), model.latent)))
-        for rows, key in _batches(recipe, len(ids), steps)
-    ]
     live = [t.detach() for t in model.state_dict(keep_vars=True).values() if t.is_floating_point()]
     averages = [tensor.clone() for tensor in live]
     sums, done, lines = torch.zeros(6), 0, []
 
     def advance() -> Tensor:
         nonlocal done
-        rows, noise = given[done]
-        torch.randn(noise.shape)  # what its own noise would cost
-        pixels = torch.from_numpy(images.take(rows, axis=0))
+        pixels, noise = next(batches)
         real = pixels.permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
         fake = generator(noise)
         real_B, fake_B = critic(real), critic(fake.detach())
@@ -98,9 +124,7 @@ def regress_loaded(recipe: Recipe, steps: int) -> Advance:
     dataset = feed.dataset(recipe.data)
     columns = dataset.columns("train")
     held = TensorDataset(*(torch.from_numpy(columns[name].copy()) for name in ("x", "y")))
-    loader = DataLoader(held, recipe.data.batch, shuffle=True, drop_last=recipe.data.tail == "drop")
-    batches = itertools.chain.from_iterable(itertools.repeat(loader))
-    return _fitted(recipe, dataset, batches, steps)
+    return _fitted(recipe, dataset, _loaded(recipe, held), steps)
 
 
 def _fitted(

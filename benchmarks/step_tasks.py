@@ -34,6 +34,7 @@ class Case(NamedTuple):
 
 CASES = (
     Case("digits, dcgan, batch 64", "dcgan_digits", {}, plain_tasks.gan, "generator_loss", 4, "<= 1.05"),
+    Case("digits, dcgan, batch 64, fed by torch's DataLoader", "dcgan_digits", {}, plain_tasks.gan_loaded, "", 4),
     Case("f2, 1-64-64-1, batch 70", "curve", {"data.batch": 70}, plain_tasks.regress, "loss", 80, "<= 1.05"),
     Case("f2, 1-64-64-1, batch 70, fed by torch's DataLoader", "curve", {"data.batch": 70}, plain_tasks.regress_loaded, "", 80),
     Case(

@@ -14,8 +14,9 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE = 120.0
-FOUND = {"PYTHONPATH": str(ROOT), "PYTHONFAULTHANDLER": "1"}
 LAUNCH = "import launch; launch.app()"
+# Asked so, it writes where its threads stand.
+TELLS = "import faulthandler, signal; faulthandler.register(signal.SIGUSR1)\n"
 
 
 class Driven:
@@ -31,9 +32,9 @@ class Driven:
         self.log = log
         with log.open("w") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", program, *map(str, words)],
+                [sys.executable, "-c", TELLS + program, *map(str, words)],
                 cwd=ROOT,
-                env={**os.environ, **FOUND, **environment},
+                env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
@@ -66,8 +67,13 @@ class Driven:
         self.process.wait()
 
     def _give_up(self, why: str) -> NoReturn:
-        self.process.send_signal(signal.SIGABRT)  # its threads' stacks go to the log
-        self.process.wait()
+        before = len(self.said)
+        self.process.send_signal(signal.SIGUSR1)
+        for _ in range(10):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(1)
+            if len(self.said) > before:
+                break
         self.kill()
         raise AssertionError(f"{why}\n{self.said}")
 

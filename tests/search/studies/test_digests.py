@@ -17,9 +17,7 @@ from trainers.rooms import ROOT
 Write = Callable[..., Path]
 
 
-def test_each_seeds_data_have_their_own_digest(
-    written: Write, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_seeds_data_have_their_own_digest(written: Write, base: Path, tmp_path: Path) -> None:
     quick = {"phases.0.epochs": 2, "log.tensorboard": False, "scale.threads": 1}
     curve = Recipe.load(str(ROOT / "recipes" / "curve.yaml")).override(quick)
     base.write_text(curve.yaml())
