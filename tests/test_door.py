@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from collections.abc import Iterator
 
 import pytest
 import typer
@@ -14,7 +15,15 @@ from tests.commands import cli
 from verbs.door import Group, tasks_of, verb
 
 
-def test_ctrl_c_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """As a shell starts it: processes of pytest-xdist are deaf to SIGINT."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_a_line(capsys: pytest.CaptureFixture[str], interruptible: None) -> None:
     group = typer.Typer(cls=Group)
 
     @verb("launch.py waits", group)

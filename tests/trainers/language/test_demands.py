@@ -144,7 +144,7 @@ def test_two_classes_of_one_name_are_refused_with_both_labels(
     if task == "tip_adapter":
         words.append("data.subset.shots=16")
     found = refused(tmp_path / "runs", "clip_digits.yaml", *words)
-    assert (found["path"], found["value"]) == ("names", "One")
+    assert (found["path"], found["value"]) == ("phases.0.task.names", "One")
     assert "classes '1' and '3' are both called 'One'" in found["error"]
 
 

@@ -155,4 +155,8 @@ def test_a_failure_leaves_no_index(tmp_path: Path) -> None:
 
     with pytest.raises(Refusal, match="does not decode"):
         indexes.write(str(tmp_path / "index"), about, pieces())
-    assert not list((tmp_path / "index").iterdir())
+    assert not (tmp_path / "index").exists()
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(Refusal, match="does not decode"):
+        indexes.write(str(tmp_path / "mine"), about, pieces())
+    assert [*(tmp_path / "mine").iterdir()] == [], "a folder that was there stays"
