@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
 
 from datasets.refusal import Refusal
 from trainers import anatomy, rooms
@@ -39,6 +41,23 @@ def optimizer(optim: Optim, network: nn.Module, path: str) -> Optimizer:
         {"groups": groups}, optim.arguments
     )
     return built
+
+
+def step_of(optimizer: Optimizer) -> Callable[[], object]:
+    """The optimizer's step, without torch's wrapper for profilers and hooks where nothing is hooked to it.
+
+    A third of fused Adam's whole step of a small network [40 of 115 µs over 6 parameters].
+    """
+    bare = getattr(type(optimizer).step, "__wrapped__", None)
+    wrapped = getattr(type(optimizer).step, "hooked", False) and "step" not in vars(optimizer)
+    if bare is None or not wrapped or _hooked(optimizer):
+        return optimizer.step
+    return partial(bare, optimizer)
+
+
+def _hooked(optimizer: Optimizer) -> bool:
+    own = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
+    return bool(own or _global_optimizer_pre_hooks or _global_optimizer_post_hooks)
 
 
 def _by_depth(

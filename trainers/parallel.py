@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -149,6 +149,24 @@ def through(task: nn.Module, wrapped: dict[str, DistributedDataParallel]) -> Ite
     finally:
         for name, child in wrapped.items():
             children[name] = child.module
+
+
+@contextmanager
+def fixed(module: nn.Module) -> Iterator[None]:
+    """Within it a forward asks no gradient of the module's parameters, and no reduction of them; its input still gets one.
+
+    For losses that go through a network and are stepped by another's optimizer.
+    """
+    learning = [p for p in module.parameters() if p.requires_grad]
+    quiet = module.no_sync() if isinstance(module, DistributedDataParallel) else nullcontext()
+    with quiet:
+        for parameter in learning:
+            parameter.requires_grad = False
+        try:
+            yield
+        finally:
+            for parameter in learning:
+                parameter.requires_grad = True
 
 
 def share_buffers(module: nn.Module) -> None:

@@ -71,6 +71,7 @@ class Stage:
             **self.phase.schedule.arguments,
         )
         # What every step needs, found once: a step is too short for pydantic's and torch's look-ups.
+        self._advance = {name: groups.step_of(each) for name, each in self.optimizers.items()}
         several = len(self.optimizers) > 1
         self.lrs: dict[str, float] = {}
         rates = {name: optim.rate(plan.batch) for name, optim in self.phase.optim.items()}
@@ -237,7 +238,7 @@ class Stage:
         if self._skips and not self._finite(name):
             self.undo()
             return logs
-        self.optimizers[name].step()
+        self._advance[name]()
         return logs
 
     def _finite(self, name: str) -> bool:

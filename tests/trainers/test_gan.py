@@ -86,6 +86,28 @@ def test_critic_steps_ask_nothing_of_the_generator() -> None:
             assert all(p.grad is not None for p in task.generator.parameters())
 
 
+def test_the_generators_step_asks_nothing_of_the_critic() -> None:
+    """And gets the gradient that it would get with everything asked for."""
+    task, batch = made()
+    *_, step = task.training_step(batch)
+    step.loss.backward()
+    assert all(p.grad is None and p.requires_grad for p in task.critic.parameters())
+    found = [p.grad for p in task.generator.parameters()]
+    fake = task.generator(task.noise(batch))
+    loss = torch.nn.functional.softplus(-task.critic(fake)).mean()
+    expected = torch.autograd.grad(loss, list(task.generator.parameters()))
+    assert same(dict(enumerate(found)), dict(enumerate(expected)))
+
+
+def test_a_frozen_critic_stays_frozen() -> None:
+    task, batch = made()
+    bias = task.critic[0].bias
+    bias.requires_grad_(False)
+    list(task.training_step(batch))
+    assert not bias.requires_grad
+    assert all(p.requires_grad for p in task.critic.parameters() if p is not bias)
+
+
 def test_what_is_judged_hangs_on_ids_alone() -> None:
     task, batch = made()
     task.eval()

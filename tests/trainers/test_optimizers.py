@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from datasets.refusal import Refusal
 from trainers import rooms
-from trainers.groups import SHARE, Penalties
+from trainers.groups import SHARE, Penalties, step_of
 from trainers.groups import optimizer as built
 from trainers.phase import Optim, Penalty
 
@@ -190,3 +190,26 @@ def test_lars_steps_what_does_not_decay_as_sgd_does() -> None:
         else:  # a step is `trust` x lr of the weights
             moved = float((own.detach() - start).norm() / start.norm())
             assert 0.3e-3 * 0.01 < moved < 1.1e-3 * 0.01
+
+
+@pytest.mark.parametrize("name", ROOM)
+def test_a_step_without_hooks_is_the_same_step(name: str) -> None:
+    """Bit by bit, and through the wrapper as soon as something hangs on it."""
+    found, seen = [], []
+    for hooked in (False, True):
+        net = network()
+        optimizer = built(optim(name), net, "optim")
+        if hooked:
+            optimizer.register_step_post_hook(lambda *_: seen.append(1))
+        step = step_of(optimizer)
+        assert (step == optimizer.step) is hooked
+        optimizer.step = step  # type: ignore[method-assign]
+        found.append(stepped(net, optimizer))
+    assert len(seen) == 5
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_a_step_that_somebody_replaced_is_taken_as_it_is() -> None:
+    optimizer = built(optim("sgd"), network(), "optim")
+    optimizer.step = lambda closure=None: None  # type: ignore[method-assign, assignment, misc]
+    assert step_of(optimizer) is optimizer.step

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from datasets import order
 from datasets.batch import Batch
-from trainers import diff_augment
+from trainers import diff_augment, parallel
 from trainers.task import Step, Task
 
 NEEDS = ("image",)  # columns of the data
@@ -58,8 +58,9 @@ class GAN(Task):
             fake_B = self._judged(fake.detach(), batch, "fake", turn)
             critic_loss = self._wrong(real_B, 1) + self._wrong(fake_B, -1)
             yield Step(critic_loss, optim="critic", logs=_balance(real_B.detach(), fake_B.detach()))
-        # The critic has stepped: the generator meets the new one.
-        logit_B = self._judged(fake, batch, "generator", 0)
+        # The critic has stepped: the generator meets the new one, which learns nothing from it.
+        with parallel.fixed(self.critic):
+            logit_B = self._judged(fake, batch, "generator", 0)
         loss = -logit_B.mean() if self.hinge else F.softplus(-logit_B).mean()
         yield Step(loss, optim="generator")
 
