@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib
 from matplotlib.colors import to_rgb
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from cluster.run import Run
+
+    Told = TypeVar("Told", pd.Series, pd.DataFrame)
 
 KNOWN = {
     *("chance", "floor"),  # stand beside the loss
@@ -45,17 +47,17 @@ def compare_curves(runs: Sequence[Run]) -> Figure:
     found = [
         _together(
             f"{title}, smoothed",
-            {name: smooth(_series(table, "train", column)) for name, table in tables.items()},
+            {name: smooth(series_of(table, "train", column)) for name, table in tables.items()},
         )
         for title, column in (("Training loss", "loss"), ("Training accuracy", "accuracy"))
     ]
     columns = dict.fromkeys(str(c) for table in tables.values() for c in table)
     for column in (column for column in columns if column.startswith("val/")):
-        series = {name: _series(table, "val", column) for name, table in tables.items()}
+        series = {name: series_of(table, "val", column) for name, table in tables.items()}
         found.append(_together(column, series))
     rates = [column for column in columns if column == "lr" or column.endswith("_lr")]
     for column in (*rates, "step_seconds"):
-        series = {name: _series(table, "train", column) for name, table in tables.items()}
+        series = {name: series_of(table, "train", column) for name, table in tables.items()}
         found.append(
             _together(
                 {"lr": "Learning rate", "step_seconds": "Seconds a step"}.get(
@@ -71,7 +73,7 @@ def panels(metrics: pd.DataFrame, summary: Mapping[str, Any]) -> list[Panel]:
     """What there is to draw of a run's metrics.jsonl, in reading order."""
     borders = _borders(metrics, summary)
     best = (summary.get("best") or {}) if isinstance(summary.get("best"), Mapping) else {}
-    val = [c for c in metrics.columns if c.startswith("val/") and len(_series(metrics, "val", c))]
+    val = [c for c in metrics.columns if c.startswith("val/") and len(series_of(metrics, "val", c))]
     shares = [c for c in val if numbers.is_fraction(c)]
     rates = [c for c in metrics.columns if c == "lr" or c.endswith("_lr")]
     drawn = {*KNOWN, *rates, *_SIDES, *(column.removeprefix("val/") for column in val)}
@@ -83,17 +85,17 @@ def panels(metrics: pd.DataFrame, summary: Mapping[str, Any]) -> list[Panel]:
         for c in val
         if c not in shares
         and not c.endswith("/loss")
-        and len(_series(metrics, "val", c)) > 1  # one evaluation is a number, not a curve
+        and len(series_of(metrics, "val", c)) > 1  # one evaluation is a number, not a curve
     ]
-    sides = {said: _series(metrics, "train", column) for column, said in _SIDES.items()}
+    sides = {said: series_of(metrics, "train", column) for column, said in _SIDES.items()}
     found.append(_lines("The critic's output, training", sides, borders, measured=True))
-    set_by_hand = {column: _series(metrics, "train", column) for column in rates}
+    set_by_hand = {column: series_of(metrics, "train", column) for column in rates}
     found.append(_lines("Learning rate", set_by_hand, borders))
     for column in metrics.columns:
         if column not in drawn and "loss" not in column and "/" not in column:
-            logged = {column: _series(metrics, "train", column)}
+            logged = {column: series_of(metrics, "train", column)}
             found.append(_lines(f"{_plain(column)}, training", logged, borders, measured=True))
-    rate = _series(metrics, "train", "images_per_second")
+    rate = series_of(metrics, "train", "images_per_second")
     rate = rate[rate > 0]  # a stretch of one step has no rate, and is written as 0
     title = "Samples per second"
     found.append(_lines(title, {title: rate}, borders, measured=True, zero=True))
@@ -108,7 +110,8 @@ def smooth(series: pd.Series) -> pd.Series:
     return series.ewm(span=max(5.0, len(series) / 25)).mean()
 
 
-def _series(metrics: pd.DataFrame, split: str, column: str) -> pd.Series:
+def series_of(metrics: pd.DataFrame, split: str, column: str) -> pd.Series:
+    """A column's numbers by step, of the rows of one split; empty where there are none."""
     import numpy as np
     import pandas as pd
 
@@ -122,15 +125,17 @@ def _series(metrics: pd.DataFrame, split: str, column: str) -> pd.Series:
 def _waiting(metrics: pd.DataFrame) -> pd.Series:
     """Smoothed share of the time between steps spent waiting for data; both counters only grow."""
     waited, spent = (
-        _series(metrics, "train", column).diff().clip(lower=0).dropna()
+        series_of(metrics, "train", column).diff().clip(lower=0).dropna()
         for column in ("wait_seconds", "seconds")
     )
     share = smooth(waited) / smooth(spent)
     return share.clip(0, 1).dropna() if share.gt(0).any() else share.iloc[:0]
 
 
-def _thin(series: pd.Series) -> pd.Series:
-    return series.iloc[:: -(-len(series) // POINTS) or 1]
+def thin(series: Told) -> Told:
+    """At most so many points, evenly."""
+    found: Told = series.iloc[:: -(-len(series) // POINTS) or 1]
+    return found
 
 
 def _plain(column: str) -> str:
@@ -193,24 +198,24 @@ def _loss(metrics: pd.DataFrame, borders: Mapping[float, str]) -> Panel | None:
     import numpy as np
 
     names = [c for c in metrics.columns if "loss" in c and "/" not in c]
-    train = {name: _series(metrics, "train", name) for name in names}
+    train = {name: series_of(metrics, "train", name) for name in names}
     train = {name: series for name, series in train.items() if len(series)}
-    val = _series(metrics, "val", "val/loss")
-    levels = {name: _series(metrics, "train", name) for name in ("chance", "floor")}
-    levels = {name: _thin(series) for name, series in levels.items() if len(series)}
+    val = series_of(metrics, "val", "val/loss")
+    levels = {name: series_of(metrics, "train", name) for name in ("chance", "floor")}
+    levels = {name: thin(series) for name, series in levels.items() if len(series)}
     if not train and not len(val):
         return None
-    steep = all(_steep(series) for series in train.values() or [val])
+    steeply = all(steep(series) for series in train.values() or [val])
 
     def draw(axes: Axes) -> None:
         for name, colour in zip(train, PALETTE, strict=False):
             series = train[name]
             label = name.replace("loss", "").strip("_") or "training"
-            raw = _thin(series)
+            raw = thin(series)
             axes.plot(raw.index, raw, color=colour, alpha=0.28, linewidth=0.9)
-            line = _thin(np.exp(smooth(np.log(series))) if steep else smooth(series))
+            line = thin(np.exp(smooth(np.log(series))) if steeply else smooth(series))
             axes.plot(line.index, line, color=colour, label=f"{label}, smoothed")
-        if steep:
+        if steeply:
             axes.set_yscale("log")
         if len(val):
             axes.plot(val.index, val, "o-", color=PALETTE[-2], markersize=3.5, label="validation")
@@ -221,7 +226,7 @@ def _loss(metrics: pd.DataFrame, borders: Mapping[float, str]) -> Panel | None:
     return Panel("Loss", draw)
 
 
-def _steep(series: pd.Series) -> bool:
+def steep(series: pd.Series) -> bool:
     """Whether a linear axis would show the first steps and nothing else."""
     settled = series.iloc[len(series) // 2 :]
     return len(series) > 1 and series.min() > 0 and series.max() > 15 * settled.median()
@@ -236,12 +241,12 @@ def _scores(
 ) -> Panel:
     def draw(axes: Axes) -> None:
         for column, colour in zip(columns, PALETTE, strict=False):
-            series = _thin(_series(metrics, "val", column))
+            series = thin(series_of(metrics, "val", column))
             label = column.removeprefix("val/").replace("_", " ")
             # The first, the most asked for, lies on top where curves meet.
             look: Any = {"color": colour, "zorder": 4 - 0.1 * columns.index(column)}
             axes.plot(series.index, series, "o-", markersize=3, label=label, **look)
-            learnt = _thin(smooth(_series(metrics, "train", column.removeprefix("val/"))))
+            learnt = thin(smooth(series_of(metrics, "train", column.removeprefix("val/"))))
             if len(learnt):
                 axes.plot(learnt.index, learnt, ":", label=f"{label}, training", **look)
             if column == best.get("metric") and best.get("step") in series.index:
@@ -267,9 +272,9 @@ def _lines(
 
     def draw(axes: Axes) -> None:
         for (name, values), colour in zip(found.items(), PALETTE, strict=False):
-            thin, line = _thin(values), _thin(smooth(values) if measured else values)
+            raw, line = thin(values), thin(smooth(values) if measured else values)
             if measured:  # and so noisy; what was set is exact
-                axes.plot(thin.index, thin, color=colour, alpha=0.28, linewidth=0.9)
+                axes.plot(raw.index, raw, color=colour, alpha=0.28, linewidth=0.9)
             axes.plot(line.index, line, color=colour, label=name.removesuffix("_lr"))
         if zero:
             axes.set_ylim(bottom=0)
@@ -291,10 +296,10 @@ def _together(title: str, series: Mapping[str, pd.Series]) -> Panel | None:
 
     def draw(axes: Axes) -> None:
         for place, (name, values) in enumerate(found.items()):
-            thin = _thin(values)
+            values = thin(values)
             dashes = ("-", "--", ":")[place // len(PALETTE) % 3]
             colour = PALETTE[place % len(PALETTE)]
-            axes.plot(thin.index, thin, dashes, color=colour, label=name)
+            axes.plot(values.index, values, dashes, color=colour, label=name)
         if numbers.is_fraction(title):
             axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g} %")
         _finish(axes, {}, legend=True)

@@ -9,23 +9,21 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from cluster.run import Run
 from search import numbers
 from search.canvas import INK, MUTED, PALETTE, style
 from search.sheets import named
+from search.studies.curves import Curve
 from search.studies.levels import factors_of, short_name
 from search.studies.rows import Row, Table
 from search.studies.statistics import Mean
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.axis import Axis
 
 BLUE, RED = PALETTE[0], PALETTE[1]
 STROKES = ("-", "--")  # where there are more lines than colours
 MOST_ARMS = 40  # of the dots
-MOST_CURVES = 6  # a colour each
 MOST_LINES = len(PALETTE) * len(STROKES)
 MOST_TICKS = 7  # of a factor's values
 DECADES = 20.0  # a factor whose values lie further apart stands on a logarithm
@@ -88,16 +86,13 @@ def against(table: Table) -> Figure | None:
     return figure
 
 
-def curves(table: Table) -> Figure | None:
-    """The validation score over steps of the best arms, the mean of an arm's runs in a band from the least to the most."""
-    column, series = validation(table), curved(table)
-    if not series or max(len(found) for _, found in series) < 2:
-        return None
+def curve(drawn: Curve) -> Figure:
+    """A mean over seeds in a band from the least to the most, a colour for each arm."""
     with style():
         figure = Figure(figsize=(WIDTH, HEIGHT))
         axes = figure.add_subplot()
         _framed(figure)
-        for place, (row, found) in enumerate(series):
+        for place, (row, found) in enumerate(drawn.arms):
             colour = PALETTE[place % len(PALETTE)]
             low, high = found.min(axis=1), found.max(axis=1)
             axes.fill_between(found.index, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -109,10 +104,15 @@ def curves(table: Table) -> Figure | None:
                 marker="o" if len(found) == 1 else "",  # looked at once
                 label=_shortened(row.arm),
             )
-        _as_read(axes.yaxis, column)
+        if drawn.steep:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+        else:
+            _as_read(axes.yaxis, drawn.column)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.set_xlabel("step")
-        _named_above(figure, axes, [_shortened(row.arm) for row, _ in series])
+        _named_above(figure, axes, [_shortened(row.arm) for row, _ in drawn.arms])
     return figure
 
 
@@ -133,40 +133,6 @@ def numeric(table: Table) -> str | None:
         and all(name in row.values for row in table.rows)
     }
     return max(whole, key=lambda name: len(whole[name]), default=None)
-
-
-def validation(table: Table) -> str:
-    """The column of a run's metrics that `curves` draws."""
-    return f"val/{table.study.metric.rpartition('/')[2]}"
-
-
-def curved(table: Table) -> list[tuple[Row, pd.DataFrame]]:
-    """The arms of `curves` with theirs, step x seed, in the order of the study: of all that have one the best."""
-    sign = -1 if table.study.upwards else 1
-    ranked = sorted(table.rows, key=lambda row: sign * row.mean.mean if row.mean else float("inf"))
-    column = validation(table)
-    found: dict[str, pd.DataFrame] = {}
-    for row in ranked:
-        own = _curves(table, row, column)
-        if own is not None and len(own):
-            found[row.arm] = own
-        if len(found) == MOST_CURVES:
-            break
-    return [(row, found[row.arm]) for row in table.rows if row.arm in found]
-
-
-def _curves(table: Table, row: Row, column: str) -> pd.DataFrame | None:
-    """Step x seed."""
-    import pandas as pd
-
-    found = {}
-    for each in row.results:
-        if each.entry.run and each.state not in ("missing", "running"):
-            metrics = Run(table.folder.run_url(each.entry)).metrics()
-            if column in metrics:
-                told = metrics[metrics["split"] == "val"].dropna(subset=column)
-                found[each.entry.seed] = told.drop_duplicates("step").set_index("step")[column]
-    return pd.DataFrame(found).sort_index() if found else None
 
 
 def _lines(table: Table, factor: str) -> dict[str, list[tuple[float, Row]]]:

@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
@@ -21,7 +21,10 @@ from search.studies import table as tables
 from search.studies.amounts import points, span
 from search.studies.folder import STUDY, Folder
 from search.studies.levels import short_name
-from search.studies.rows import Row, Table
+from search.studies.rows import Table
+
+if TYPE_CHECKING:
+    from search.studies.curves import Curve
 
 MOST_BESIDE = 12  # arms of which each is shown beside each
 MOST_LETTERS = 30  # of an arm's name in one line of a table
@@ -151,16 +154,14 @@ def _claims(table: Table) -> Sheet:
 
 def _pictures(table: Table) -> list[Picture]:
     from search import canvas
-    from search.studies import figures
+    from search.studies import curves, figures
 
     score, factor = _titled(named(table.study.metric)), short_name(figures.numeric(table) or "")
+    drawn = curves.read(table)
     shown = [
         (_of_dots(table, figures.MOST_ARMS), figures.dots(table)),
         (f"{score} against {factor}, with 95 % intervals{_lost(table)}", figures.against(table)),
-        (
-            _of_curves(table, figures.validation(table), [row for row, _ in figures.curved(table)]),
-            figures.curves(table),
-        ),
+        *zip(_of_curves(table, drawn), map(figures.curve, drawn), strict=True),
     ]
     return [
         # What is taller than two others stands beside both.
@@ -183,11 +184,17 @@ def _of_dots(table: Table, most: int) -> str:
     return f"{said} (the first {most} of {many} arms)" if many > most else said
 
 
-def _of_curves(table: Table, column: str, arms: Sequence[Row]) -> str:
-    said = f"{_titled(named(column))} while training: mean over seeds"
-    if any(len(row.results) > 1 for row in arms):
-        said += ", in a band from the least to the most"
-    return f"{said} (the {len(arms)} best arms)" if len(arms) < len(table.rows) else said
+def _of_curves(table: Table, drawn: Sequence[Curve]) -> list[str]:
+    """What stands over each; what the lines are is said once."""
+    said = [each.title for each in drawn]
+    if said:
+        arms = [row for row, _ in drawn[0].arms]
+        said[0] += ": mean over seeds"
+        if any(len(row.results) > 1 for row in arms):
+            said[0] += ", in a band from the least to the most"
+        if len(arms) < len(table.rows):
+            said[0] += f" (the {len(arms)} best arms)"
+    return said
 
 
 def _lost(table: Table) -> str:
