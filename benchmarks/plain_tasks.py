@@ -89,7 +89,9 @@ def _adversarial(
         optimizers["critic"].zero_grad()
         critic_loss.backward()  # type: ignore[no-untyped-call]
         optimizers["critic"].step()
+        critic.requires_grad_(False)  # tutorials have its gradients computed here, and use none
         loss = F.softplus(-critic(fake)).mean()
+        critic.requires_grad_(True)
         optimizers["generator"].zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizers["generator"].step()
