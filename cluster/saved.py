@@ -187,6 +187,10 @@ def opened(path: str | Path) -> Any:
     try:
         picture = Image.open(store.path_of(str(path)))
         picture.load()
+    except FileNotFoundError:
+        raise Refusal(
+            "there is no such picture", path=str(path), remedy="name a PNG or JPEG file"
+        ) from None
     except (UnidentifiedImageError, OSError) as error:
         raise Refusal(
             f"not readable as a picture: {error}", path=str(path), remedy="use PNG or JPEG"

@@ -84,10 +84,10 @@ class Plan:
             )
         if self.rows < self.batch and self.tail == "drop":
             raise Refusal(
-                f"a batch of {self.batch} is more than the {self.rows} rows of the split",
+                f"a batch of {self.batch} is more than the split has rows, {self.rows}",
                 path="data.batch",
                 value=self.batch,
-                remedy=f"use data.batch={self.rows} or less, or data.tail=keep",
+                remedy=f"use data.batch={self.rows} or less, data.tail=keep, or more rows",
             )
 
     @property

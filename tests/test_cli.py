@@ -336,6 +336,7 @@ def test_a_second_launch_into_a_running_run_is_one_line(tmp_path: Path) -> None:
             ["results", "--sort", "val/x", "--out", "{out}"],
         ),
         ["pack", "digits", "{tmp}/x", "--val", "0.9", "--test", "0.9"],
+        *(["pack", "digits", "seed=5"], ["pack", "digits", "{tmp}/x", "data.splits.seed=5"]),
     ],
     ids=" ".join,
 )

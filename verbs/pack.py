@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -81,6 +82,7 @@ def pack(
     from datasets.progress import shown
     from trainers.part import SourcePart
 
+    _check_words(url, given or ())
     name, arguments = SourcePart.said(source, given or ())
     not_both("--folds", folds, "--val", val)
     not_both("--raw", raw, "--no-raw", no_raw)
@@ -131,3 +133,22 @@ def pack(
     told = {"url": url, "rows": rows, "digest": manifest.digest, "pictures": stored}
     known = manifest.packed.get("leaks", [])
     tell(as_json, {**told, "left_out": left_out, "leaks": known}, url)
+
+
+def _check_words(url: str, given: Sequence[str]) -> None:
+    """Refuse an argument where the folder belongs, which would be made, and words that are a recipe's."""
+    if "=" in url.partition("/")[0]:
+        raise Refusal(
+            "this stands where the folder belongs",
+            path="url",
+            value=url,
+            remedy="say the folder first: pack SOURCE FOLDER NAME=VALUE",
+        )
+    for word in given:
+        if word.startswith("data."):
+            raise Refusal(
+                "a recipe says this of data that are packed",
+                path=word.partition("=")[0],
+                value=word.partition("=")[2],
+                remedy="use --val, --test, --folds and --seed for splits, a source's own names for the rest",
+            )

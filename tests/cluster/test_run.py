@@ -184,8 +184,9 @@ def test_pictures_in_files_and_in_memory_are_predicted_alike(
 def test_what_is_no_picture_is_refused(finished: Run, tmp_path: Path) -> None:
     text = tmp_path / "picture.png"
     text.write_text("not a picture")
-    for image in (str(text), str(tmp_path / "absent.png")):
-        with pytest.raises(Refusal, match="not readable as a picture") as caught:
+    absent = str(tmp_path / "absent.png")
+    for image, why in ((str(text), "not readable as a picture"), (absent, "no such picture")):
+        with pytest.raises(Refusal, match=why) as caught:
             finished.predict([image])
         assert caught.value.path == image
     with pytest.raises(Refusal, match="uint8"):
