@@ -66,12 +66,12 @@ def _check_views(recipe: Recipe, index: int) -> None:
 
 
 def _check_batch(recipe: Recipe, index: int) -> None:
-    """Refuse batches in which a picture has no other to be told from."""
+    """Refuse batches in which a picture has no other beside it."""
     phase, data = recipe.phases[index], recipe.phase_data(index)
     if data.batch < 2:
         place = f"phases.{index}.data.batch" if phase.data.batch else "data.batch"
         raise Refusal(
-            f"task '{phase.task.name}' tells a picture from the others of its batch, and a batch of one has none",
+            f"task '{phase.task.name}' sets a picture beside the others of its batch, and a batch of one has none",
             path=place,
             value=data.batch,
             remedy=f"use {place}=2 or more; hundreds serve better",
@@ -121,7 +121,7 @@ def _check_tail(recipe: Recipe, index: int, dataset: Dataset) -> None:
     rows = dataset.manifest.split("train").rows
     if data.tail == "keep" and rows % data.batch == 1:
         raise Refusal(
-            f"the last batch of an epoch is one picture of {rows:,}, which has no other to be told from",
+            f"the last batch of an epoch is one picture of {rows:,}, which has no other beside it",
             path="data.tail",
             value="keep",
             remedy="use data.tail=drop, or another data.batch",

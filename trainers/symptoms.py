@@ -123,13 +123,26 @@ def _at_chance(index: int, rows: Sequence[Row]) -> Iterator[str]:
         return
     loss, chance = fmean(_ends(_series(rows, "loss"))[1]), fmean(_ends(chances)[1])
     least = fmean(_ends(_series(rows, "floor") or [0.0])[1])
+    spread = _series(rows, "uniformity")
+    if spread and (uniformity := fmean(_ends(spread)[1])) > ONE_POINT:
+        # Whatever the loss: without negatives, one point is where it is least.
+        yield (
+            f"Phase {index} collapsed: projections are all alike, their uniformity is {uniformity:.3g}, where 0 is one "
+            f"point (its loss was {loss:.4g}, at chance {chance:.4g}). Look at the learning rate, and at the temperature "
+            "where there is one."
+        )
+        return
     # A bounded loss may come to as much when many labels are wrong and the right ones are told: see the accuracy.
     first, last = _ends(_series(rows, "accuracy") or [0.0])
     near_chance = least + AT_CHANCE * (chance - least)
     if loss < near_chance or fmean(last) - fmean(first) > LEARNT:
         return
-    if spread := _series(rows, "uniformity"):
-        yield _views_alike(index, loss, chance, fmean(_ends(spread)[1]))
+    if spread:
+        yield (
+            f"Phase {index} ended at chance: its loss was {loss:.4g}, and that of projections which are all alike is "
+            f"{chance:.4g}; views of a picture are not known again among the others. Look at the learning rate, and "
+            "whether the views have anything in common."
+        )
         return
     near, far = (_series(rows, name) for name in _DISTANCES)
     if not near:
@@ -153,20 +166,6 @@ def _at_chance(index: int, rows: Sequence[Row]) -> Iterator[str]:
             f"Phase {index} collapsed: its loss was {loss:.4g}, and that of embeddings which are all alike is "
             f"{chance:.4g}; samples lie {apart}."
         )
-
-
-def _views_alike(index: int, loss: float, chance: float, uniformity: float) -> str:
-    """Of a loss over views: whether pictures are one point, or views are not known again."""
-    told = f"its loss was {loss:.4g}, and that of projections which are all alike is {chance:.4g}"
-    if uniformity > ONE_POINT:
-        return (
-            f"Phase {index} collapsed: {told}; their uniformity is {uniformity:.3g}, where 0 is one point. "
-            "Look at the learning rate and the temperature."
-        )
-    return (
-        f"Phase {index} ended at chance: {told}; views of a picture are not known again among the others. "
-        "Look at the learning rate, and whether the views have anything in common."
-    )
 
 
 def _exploded(index: int, rows: Sequence[Row]) -> Iterator[str]:

@@ -68,10 +68,14 @@ KEEP_IT = [n for n in TASKS if rooms.door("tasks", n).constants.get("KEEPS_MODEL
 CLASSIFIERS = [n for n in TASKS if rooms.door("tasks", n).constants.get("PREDICTS") == "classes"]
 OVER_PAIRS = [n for n in TASKS if rooms.door("tasks", n).constants.get("PAIRS") == "label"]
 FEW = dict.fromkeys([*CLASSIFIERS, *OVER_PAIRS], classify)
-FEW |= {"regress": regress, "gan": gan, "adversarial": adversarial, "simclr": two_views}
+FEW |= {"regress": regress, "gan": gan, "adversarial": adversarial}
+FEW |= dict.fromkeys(["simclr", "simsiam"], two_views)
 FEW |= dict.fromkeys(BY_TEXTS, clip)
 # What is learnt by heart: of a loss whose floor is not 0, at a temperature that brings it there.
-HOW: dict[str, dict[str, Any]] = {"simclr": {"temperature": 0.05, "projection": 16}}
+HOW: dict[str, dict[str, Any]] = {
+    "simclr": {"temperature": 0.05, "projection": 16},
+    "simsiam": {"projection": 16},
+}
 
 
 def made(name: str, **arguments: Any) -> tuple[Task, Batch]:

@@ -127,7 +127,7 @@ def test_a_batch_of_one_has_nothing_to_tell_apart(
     words = of_captions(captions, 32) if task == "clip" else ["data.size=8", "model.layers=1"]
     found = refused(tmp_path / "runs", "clip_digits.yaml", *words, "data.batch=1")
     assert (found["path"], found["value"]) == ("data.batch", 1)
-    assert f"task '{task}' tells a picture from the others" in found["error"]
+    assert f"task '{task}' sets a picture beside the others" in found["error"]
     rows = {"clip": 42, "clip_labels": 1259}[task]  # to learn from
     tail = ["data.tail=keep", f"data.batch={rows - 1}"]
     found = refused(tmp_path / "runs", "clip_digits.yaml", *words, *tail)
