@@ -149,13 +149,13 @@ def model_of(saved: Saved) -> nn.Module:
 
 
 def learnt_context(saved: Saved) -> Any:
-    """The task of a CoOp run with what it has learnt, in eval mode. Raises Refusal for another run."""
+    """The task of a CoOp or CoCoOp run with what it has learnt, in eval mode. Raises Refusal for another run."""
     named = saved.run.recipe.phases[-1].task.name
-    if named != "coop":
+    if named not in ("coop", "cocoop"):
         raise Refusal(
             f"task '{named}' learns no context",
             path=saved.run.url,
             value=named,
-            remedy="choose a run of task coop (recipes/coop_digits.yaml)",
+            remedy="choose a run of task coop or cocoop (recipes/coop_digits.yaml)",
         )
     return saved.stage().task.eval().requires_grad_(False)

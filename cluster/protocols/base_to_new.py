@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-
 from cluster.chosen import Chosen
 from cluster.protocol import Outcome
 from cluster.saved import Saved
 from cluster.texts import learnt_context
 from datasets.progress import Shown
 from datasets.refusal import Refusal
-from trainers.language import judging, texts, towers
-from trainers.language.context import Layout
+from trainers.language import judging, texts
 from trainers.task import Scalar, Table
 
 
@@ -55,16 +52,13 @@ def build(
         ("base", base, task.names),
         ("new", new, texts.words(new.shape.classes, names)),
     ):
-        layout = Layout(task.model, called, count=task.context.count, position=task.position)
-        layout = layout.to(shot.device)
-        with torch.no_grad():
-            learnt_CD = towers.encode(task.model, layout(task.model, task.context()), layout.ends)
+        task.call(list(called))
         read = (
             judging.read(task.model, piece) for piece in judging.prompts(task.model, called, said)
         )
         text_TCD = judging.by_template(read, len(said))
         zero = judging.judged(task.model, shot.batches(), text_TCD)
-        own = judging.by_features(task.model, shot.batches(), learnt_CD)
+        own = judging.right(task, shot.batches())
         for prompts, right in (("learnt", own), ("templates", zero.right)):
             found[kind, prompts] = float(right.double().mean())
             for name, value in zip(

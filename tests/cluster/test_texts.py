@@ -39,13 +39,16 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return trained(tmp_path_factory.mktemp("clip"), "clip_digits.yaml", *short)
 
 
-@pytest.fixture(scope="module")
-def coop(clip: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+@pytest.fixture(scope="module", params=["coop", "cocoop"])
+def coop(
+    request: pytest.FixtureRequest, clip: Run, tmp_path_factory: pytest.TempPathFactory
+) -> Run:
     """A context learnt from half of the classes."""
-    half = "phases.0.task={name: coop, context: 4, names: [five, six, seven, eight, nine]}"
+    task = f"name: {request.param}, context: 4, names: [five, six, seven, eight, nine]"
+    half = f"phases.0.task={{{task}}}"
     words = ["data.size=8", "model.layers=1", "phases.0.steps=6", half]
     words += ["data.subset={classes: ['5', '6', '7', '8', '9'], shots: 4}"]
-    out = tmp_path_factory.mktemp("coop")
+    out = tmp_path_factory.mktemp(request.param)
     return trained(out, "coop_digits.yaml", f"phases.0.init={clip.url}", *words)
 
 

@@ -62,7 +62,7 @@ def clip() -> tuple[nn.Module, dict[str, Tensor]]:
     return network, {"image": pictures, "label": label, "tokens": said[label]}
 
 
-BY_TEXTS = ["clip", "clip_labels", "zero_shot", "coop", "tip_adapter", "clip_linear"]
+BY_TEXTS = ["clip", "clip_labels", "zero_shot", "coop", "cocoop", "tip_adapter", "clip_linear"]
 # The network rests: what they learn beside it is in tests/trainers/language.
 KEEP_IT = [n for n in TASKS if rooms.door("tasks", n).constants.get("KEEPS_MODEL")]
 CLASSIFIERS = [n for n in TASKS if rooms.door("tasks", n).constants.get("PREDICTS") == "classes"]

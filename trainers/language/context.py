@@ -78,11 +78,21 @@ class Layout(nn.Module):
 
     def forward(self, model: nn.Module, context: Tensor) -> Tensor:
         """(C, L, W), of a context (M, W) or (C, M, W)."""
+        words_CLW, index_CL, learnt_CL1 = self._parts(model)
+        context_CMW = context if context.ndim == 3 else context.expand(len(words_CLW), -1, -1)
+        index_CLW = index_CL[..., None].expand_as(words_CLW)
+        return torch.where(learnt_CL1, context_CMW.gather(1, index_CLW), words_CLW)
+
+    def of_each(self, model: nn.Module, context_BMW: Tensor) -> Tensor:
+        """(B, C, L, W), of a context for each of B pictures."""
+        words_CLW, index_CL, learnt_CL1 = self._parts(model)
+        return torch.where(learnt_CL1, context_BMW[:, index_CL], words_CLW)
+
+    def _parts(self, model: nn.Module) -> tuple[Tensor, Tensor, Tensor]:
+        """(C, L, W) words, (C, L) the vector that stands there if one does, (C, L, 1) whether one does."""
         words_CL, places_CL = self.get_buffer("words"), self.get_buffer("places")
         words_CLW: Tensor = towers.of(model).token_embedding(words_CL)
-        context_CMW = context if context.ndim == 3 else context.expand(len(words_CL), -1, -1)
-        index_CLW = (places_CL - 1).clamp(min=0)[..., None].expand_as(words_CLW)
-        return torch.where(places_CL[..., None] > 0, context_CMW.gather(1, index_CLW), words_CLW)
+        return words_CLW, (places_CL - 1).clamp(min=0), places_CL[..., None] > 0
 
 
 def _row(name: list[int], count: int, position: str) -> list[tuple[int, int]]:

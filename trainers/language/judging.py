@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from datasets.batch import Batch
 from trainers.language import texts, towers
+from trainers.language.prompted import Prompted
 from trainers.task import Finding, Scalar, Table
 
 NORMAL = 1.959964  # of the 95 % interval
@@ -78,12 +79,9 @@ def judged(
 
 
 @torch.no_grad()
-def by_features(model: nn.Module, batches: Iterable[Batch], text_CD: Tensor) -> Tensor:
-    """(N,) bool: whether each row's nearest text is its class's."""
-    pieces = [
-        ((model(batch["image"]).float() @ text_CD.T).argmax(1) == batch["label"]).cpu()
-        for batch in batches
-    ]
+def right(task: Prompted, batches: Iterable[Batch]) -> Tensor:
+    """(N,) bool: whether each row is told rightly by a task in eval mode."""
+    pieces = [(task.predict(batch)["prediction"] == batch["label"]).cpu() for batch in batches]
     return torch.cat(pieces)
 
 

@@ -40,7 +40,14 @@ class CoOp(Prompted):
         self.context = Context(
             model, words=words, count=context, classes=len(self.names) if per_class else None
         )
-        self.layout = Layout(model, self.names, count=self.context.count, position=position)
+        self.call(self.names)
+
+    def call(self, names: list[str]) -> None:
+        """The same context with these classes, which it need not have seen. Raises Refusal as at the beginning."""
+        (model,) = self._plain
+        self.names, self._known = names, None
+        layout = Layout(model, names, count=self.context.count, position=self.position)
+        self.layout = layout.to(self.context.vectors.device)
 
     def texts(self) -> Tensor:
         """(C, D) of the learnt prompts, with their gradient."""

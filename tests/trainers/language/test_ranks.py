@@ -15,6 +15,7 @@ from trainers.stage import scaled
 
 TASKS: dict[str, dict[str, Any]] = {
     "coop": {"context": 4},
+    "cocoop": {"context": 4},
     "clip_linear": {"begin": "texts"},
     "zero_shot": {},
     "tip_adapter": {"shots": 32, "learn": True},
