@@ -172,6 +172,11 @@ def heading(name: str) -> str:
     return text if text.startswith("mCE") else text[:1].upper() + text[1:]
 
 
+def titled(words: str) -> str:
+    """A heading or caption begins with a capital; a symbol such as n or p is none."""
+    return words if len(words) == 1 else f"{words[:1].upper()}{words[1:]}"
+
+
 def named(metric: str) -> str:
     """test/macro_f1 -> 'test macro F1': a score within a sentence."""
     split, _, name = metric.rpartition("/")

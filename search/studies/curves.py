@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.run import Run
 from search import numbers, plots
-from search.sheets import named
+from search.sheets import named, titled
 from search.studies.rows import Row, Table
 
 if TYPE_CHECKING:
@@ -26,13 +26,9 @@ class Curve(NamedTuple):
     arms: list[tuple[Row, pd.DataFrame]]
 
     @property
-    def fraction(self) -> bool:
-        return numbers.is_fraction(self.column)
-
-    @property
     def steep(self) -> bool:
         """Whether a linear axis would show the first steps and nothing else."""
-        if self.fraction:
+        if numbers.is_fraction(self.column):
             return False
         return any(plots.steep(found.mean(axis=1)) for _, found in self.arms)
 
@@ -89,14 +85,14 @@ def _wanted(score: str, told: list[tuple[Row, Told]]) -> Iterator[tuple[str, str
     """(split, column, title) of what may be drawn."""
     columns = dict.fromkeys(str(c) for _, seeds in told for each in seeds.values() for c in each)
     judged = f"val/{score}"
-    yield "val", judged, f"{_titled(named(judged))} while training"
+    yield "val", judged, f"{titled(named(judged))} while training"
     if judged != "val/loss":
         yield "val", "val/loss", "Validation loss"
     learnt = [c for c in columns if "/" not in c]
-    for names in (("loss",), (score, "accuracy")):
+    for name in dict.fromkeys(("loss", score, "accuracy")):
         for column in learnt:
-            if column in names or column.endswith(tuple(f"_{name}" for name in names)):
-                yield "train", column, f"{_titled(f'training {named(column)}')}, smoothed"
+            if column == name or column.endswith(f"_{name}"):
+                yield "train", column, f"{titled(f'training {named(column)}')}, smoothed"
     for column in columns:
         if _is_rate(column):
             name = column.removesuffix("lr").removesuffix("_").replace("_", " ")
@@ -119,7 +115,3 @@ def _by_seed(seeds: Mapping[int, pd.DataFrame], split: str, column: str) -> pd.D
 
 def _is_rate(column: str) -> bool:
     return column == "lr" or column.endswith("_lr")
-
-
-def _titled(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}"

@@ -15,7 +15,7 @@ from datasets import store
 from datasets.page import Tile, render
 from search import facts, numbers
 from search.report import Picture, coloured
-from search.sheets import WORST, Cell, Sheet, named
+from search.sheets import WORST, Cell, Sheet, named, titled
 from search.studies import checked, firsts, looking, words, writing
 from search.studies import table as tables
 from search.studies.amounts import points, span
@@ -110,16 +110,11 @@ def _tiles(table: Table) -> list[Tile]:
     return listed
 
 
-def _titled(words: str) -> str:
-    """A heading or caption begins with a capital; a symbol such as n or p is none."""
-    return words if len(words) == 1 else f"{words[:1].upper()}{words[1:]}"
-
-
 def _means(table: Table) -> Sheet:
     """A row an arm, whose numbers line up and sort as such."""
     metric = table.study.metric
     headings, rows = writing.lines(table)
-    said = [_titled(heading.replace(metric, named(metric))) for heading in headings]
+    said = [titled(heading.replace(metric, named(metric))) for heading in headings]
     if numbers.is_fraction(metric):  # said once, above the column
         said[4] += ", points"
         rows = [[text.replace(" points", "") for text in line] for line in rows]
@@ -149,14 +144,14 @@ def _claims(table: Table) -> Sheet:
     for each, (who, printed, ours, verdict, source) in zip(table.claims, rows, strict=True):
         both = [Cell(printed, each.claim.value), Cell(ours)]
         lines.append([Cell(who), *both, Cell(verdict), Cell(source)])
-    return Sheet([_titled(heading) for heading in headings], lines)
+    return Sheet([titled(heading) for heading in headings], lines)
 
 
 def _pictures(table: Table) -> list[Picture]:
     from search import canvas
     from search.studies import curves, figures
 
-    score, factor = _titled(named(table.study.metric)), short_name(figures.numeric(table) or "")
+    score, factor = titled(named(table.study.metric)), short_name(figures.numeric(table) or "")
     drawn = curves.read(table)
     shown = [
         (_of_dots(table, figures.MOST_ARMS), figures.dots(table)),
@@ -291,7 +286,7 @@ def _compared(table: Table) -> Sheet | None:
 def _cells(table: Table) -> Sheet:
     """Where every number comes from."""
     metric = table.study.metric
-    headings = ["Arm", "Seed", "State", _titled(named(metric)), "Seconds", "Run", "Commit", "Data"]
+    headings = ["Arm", "Seed", "State", titled(named(metric)), "Seconds", "Run", "Commit", "Data"]
     rows = []
     for row in table.rows:
         for each in row.results:

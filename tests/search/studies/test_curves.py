@@ -55,6 +55,11 @@ def test_five_pictures_of_a_study_of_classifiers(tmp_path: Path) -> None:
     assert figures.curve(steep).axes[0].get_yscale() == "log"
 
 
+def test_a_loss_that_is_the_score_is_drawn_once(tmp_path: Path) -> None:
+    drawn = curves.read(told(study(tmp_path, CLEAR, metric="test/loss"), full))
+    assert [each.column for each in drawn] == ["val/loss", "loss", "accuracy", "lr"]
+
+
 def test_a_rate_that_is_one_number_is_no_picture(tmp_path: Path) -> None:
     def constant(number: int, step: int) -> list[Mapping[str, Any]]:
         return [{"step": step, "split": "train", "loss": 1 / step, "lr": 0.1}]
