@@ -154,7 +154,9 @@ def _meant(network: nn.Module, word: str) -> Iterator[str]:
             tops = sorted({name.split(".")[0] for name in names})
             raise Refusal(
                 f"the glob '{word}' matches no parameter of the model",
-                remedy=f"its parameters begin with {', '.join(tops[:12])}; "
+                remedy=f"use {word}.*"
+                if word in tops
+                else f"its parameters begin with {', '.join(tops[:12])}; "
                 "head, body, `last 2` and `NAME+` are known too",
             )
         yield from chosen

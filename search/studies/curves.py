@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.run import Run
@@ -16,21 +16,19 @@ if TYPE_CHECKING:
     Told = dict[int, pd.DataFrame]  # seed -> the run's metrics.jsonl
 
 MOST_ARMS = 6  # a colour each
+DECADES = 20.0  # arms that lie further apart stand on a logarithm
 
 
 class Curve(NamedTuple):
-    """A column of metrics.jsonl by arm, step x seed, the arms in the order of the study."""
+    """A column of metrics.jsonl by arm, step x seed, the arms in the order of the study.
+
+    `steep` is what a linear axis would hide most of: it is drawn, smoothed and averaged on a logarithm.
+    """
 
     column: str
     title: str
     arms: list[tuple[Row, pd.DataFrame]]
-
-    @property
-    def steep(self) -> bool:
-        """Whether a linear axis would show the first steps and nothing else."""
-        if numbers.is_fraction(self.column):
-            return False
-        return any(plots.steep(found.mean(axis=1)) for _, found in self.arms)
+    steep: bool
 
 
 def read(table: Table) -> list[Curve]:
@@ -49,7 +47,12 @@ def read(table: Table) -> list[Curve]:
             continue
         if _is_rate(column) and len({value for _, f in arms for value in f.stack()}) < 2:
             continue
-        curves.append(Curve(column, title, arms))
+        steep = _steep(column, [found for _, found in arms])
+        if split == "train" and not _is_rate(column):
+            arms = [(row, _smooth(found, steep=steep)) for row, found in arms]
+            title += ", smoothed"
+        arms = [(row, plots.thin(found)) for row, found in arms]
+        curves.append(Curve(column, title, arms, steep))
     return curves
 
 
@@ -72,9 +75,11 @@ def _told(table: Table, column: str) -> list[tuple[Row, Told]]:
 
 
 def _metrics(table: Table, row: Row) -> Told:
+    """Of the runs that count, or of all where none does."""
     found = {}
     for each in row.results:
-        if each.entry.run and each.state not in ("missing", "running"):
+        shown = each.counts if row.mean else each.state not in ("missing", "running")
+        if each.entry.run and shown:
             metrics = Run(table.folder.run_url(each.entry)).metrics()
             if len(metrics):
                 found[each.entry.seed] = metrics
@@ -92,7 +97,7 @@ def _wanted(score: str, told: list[tuple[Row, Told]]) -> Iterator[tuple[str, str
     for name in dict.fromkeys(("loss", score, "accuracy")):
         for column in learnt:
             if column == name or column.endswith(f"_{name}"):
-                yield "train", column, f"{titled(f'training {named(column)}')}, smoothed"
+                yield "train", column, titled(f"training {named(column)}")
     for column in columns:
         if _is_rate(column):
             name = column.removesuffix("lr").removesuffix("_").replace("_", " ")
@@ -106,11 +111,29 @@ def _by_seed(seeds: Mapping[int, pd.DataFrame], split: str, column: str) -> pd.D
     found = {}
     for seed, metrics in seeds.items():
         series = plots.series_of(metrics, split, column)
-        series = series[~series.index.duplicated()]
-        measured = split == "train" and not _is_rate(column)
         if len(series):
-            found[seed] = plots.smooth(series) if measured else series
-    return plots.thin(pd.DataFrame(found).sort_index())
+            found[seed] = series[~series.index.duplicated()]
+    return pd.DataFrame(found).sort_index()
+
+
+def _steep(column: str, arms: Sequence[pd.DataFrame]) -> bool:
+    """Whether a linear axis would show the first steps, or one arm, and nothing else."""
+    if numbers.is_fraction(column) or any(bool((found <= 0).any(axis=None)) for found in arms):
+        return False
+    middles = [float(found.median(axis=1).median()) for found in arms]
+    apart = max(middles) > DECADES * min(middles)
+    return apart or any(plots.steep(found[seed].dropna()) for found in arms for seed in found)
+
+
+def _smooth(found: pd.DataFrame, *, steep: bool) -> pd.DataFrame:
+    import numpy as np
+
+    # One spike of a mean of numbers would outweigh all that comes after it.
+    by_seed = {
+        seed: np.exp(plots.smooth(np.log(series))) if steep else plots.smooth(series)
+        for seed, series in ((seed, found[seed].dropna()) for seed in found)
+    }
+    return type(found)(by_seed).sort_index()
 
 
 def _is_rate(column: str) -> bool:

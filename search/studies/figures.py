@@ -87,7 +87,9 @@ def against(table: Table) -> Figure | None:
 
 
 def curve(drawn: Curve) -> Figure:
-    """A mean over seeds in a band from the least to the most, a colour for each arm."""
+    """A mean over seeds in a band from the least to the most, a colour for each arm; dotted where no run counts."""
+    import numpy as np
+
     with style():
         figure = Figure(figsize=(WIDTH, HEIGHT))
         axes = figure.add_subplot()
@@ -96,9 +98,11 @@ def curve(drawn: Curve) -> Figure:
             colour = PALETTE[place % len(PALETTE)]
             low, high = found.min(axis=1), found.max(axis=1)
             axes.fill_between(found.index, low, high, color=colour, alpha=0.18, linewidth=0)
+            mean = np.exp(np.log(found).mean(axis=1)) if drawn.steep else found.mean(axis=1)
             axes.plot(
                 found.index,
-                found.mean(axis=1),
+                mean,
+                "-" if row.mean else ":",
                 color=colour,
                 linewidth=1.4,
                 marker="o" if len(found) == 1 else "",  # looked at once

@@ -187,6 +187,8 @@ def _of_curves(table: Table, drawn: Sequence[Curve]) -> list[str]:
         said[0] += ": mean over seeds"
         if any(len(row.results) > 1 for row in arms):
             said[0] += ", in a band from the least to the most"
+        if not all(row.mean for row in arms):
+            said[0] += "; dotted: no run counts"
         if len(arms) < len(table.rows):
             said[0] += f" (the {len(arms)} best arms)"
     return said

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.run import Run
-from search.studies import curves, figures, table
+from search.studies import curves, figures, page, table
 from search.studies.folder import Folder
 from search.studies.rows import Table
 from tests.search.studies.test_page import CLEAR, put, study
@@ -99,6 +99,33 @@ def test_the_best_of_many_arms_are_drawn_and_their_metrics_read_once(
     drawn = curves.read(found)
     assert [row.arm for row, _ in drawn[0].arms] == [f"arm {n}" for n in range(3, 9)]
     assert len(read) == len({*read}) == 2 * curves.MOST_ARMS
+
+
+def test_a_spike_is_no_slope_and_arms_far_apart_stand_on_a_logarithm(tmp_path: Path) -> None:
+    """An exponential mean of the numbers themselves would fall by a straight line for the rest of the run."""
+
+    def spiked(number: int, step: int) -> list[Mapping[str, Any]]:
+        wild = number >= 9
+        loss = 1e15 if wild and step == 6 else 100.0 if wild else 0.5
+        rates = {"lr": 1000.0 if wild else 0.1}
+        return [{"step": step, "split": "train", "loss": loss, **rates}]
+
+    loss, rate = curves.read(told(study(tmp_path, CLEAR), spiked))
+    assert loss.steep and rate.steep
+    (wild,) = [found for row, found in loss.arms if row.arm == "wild"]
+    assert 100 <= wild.loc[STEPS, 0] < 200 and wild.loc[6, 0] > 1e5
+
+
+def test_runs_that_do_not_count_are_dotted_or_left_out(tmp_path: Path) -> None:
+    arms: dict[str, list[float | str]] = {**CLEAR, "half": [0.6, "diverged", 0.7]}
+    found = told(study(tmp_path, arms), full)
+    (drawn, *_) = curves.read(found)
+    seeds = {row.arm: [*told.columns] for row, told in drawn.arms}
+    assert seeds["half"] == [0, 2] and seeds["wild"] == [0, 1, 2]
+    lines = figures.curve(drawn).axes[0].lines
+    styles = {str(line.get_label()): line.get_linestyle() for line in lines}
+    assert styles == {**dict.fromkeys(arms, "-"), "wild": ":"}
+    assert "dotted: no run counts" in page.html(found)
 
 
 def test_what_did_not_stay_a_number_is_left_out(tmp_path: Path) -> None:
