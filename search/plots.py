@@ -105,8 +105,15 @@ def panels(metrics: pd.DataFrame, summary: Mapping[str, Any]) -> list[Panel]:
     return [panel for panel in found if panel]
 
 
-def smooth(series: pd.Series) -> pd.Series:
-    """An exponential mean over about a twenty-fifth of the curve."""
+def smooth(series: pd.Series, *, steep: bool = False) -> pd.Series:
+    """An exponential mean over about a twenty-fifth of the curve; of what is `steep` of its logarithms.
+
+    One spike of a mean of numbers would outweigh all that comes after it.
+    """
+    import numpy as np
+
+    if steep:
+        return np.exp(smooth(np.log(series)))
     return series.ewm(span=max(5.0, len(series) / 25)).mean()
 
 
@@ -195,8 +202,6 @@ def _finish(axes: Axes, borders: Mapping[float, str], legend: bool) -> None:
 
 
 def _loss(metrics: pd.DataFrame, borders: Mapping[float, str]) -> Panel | None:
-    import numpy as np
-
     names = [c for c in metrics.columns if "loss" in c and "/" not in c]
     train = {name: series_of(metrics, "train", name) for name in names}
     train = {name: series for name, series in train.items() if len(series)}
@@ -213,7 +218,7 @@ def _loss(metrics: pd.DataFrame, borders: Mapping[float, str]) -> Panel | None:
             label = name.replace("loss", "").strip("_") or "training"
             raw = thin(series)
             axes.plot(raw.index, raw, color=colour, alpha=0.28, linewidth=0.9)
-            line = thin(np.exp(smooth(np.log(series))) if steeply else smooth(series))
+            line = thin(smooth(series, steep=steeply))
             axes.plot(line.index, line, color=colour, label=f"{label}, smoothed")
         if steeply:
             axes.set_yscale("log")

@@ -126,13 +126,7 @@ def _steep(column: str, arms: Sequence[pd.DataFrame]) -> bool:
 
 
 def _smooth(found: pd.DataFrame, *, steep: bool) -> pd.DataFrame:
-    import numpy as np
-
-    # One spike of a mean of numbers would outweigh all that comes after it.
-    by_seed = {
-        seed: np.exp(plots.smooth(np.log(series))) if steep else plots.smooth(series)
-        for seed, series in ((seed, found[seed].dropna()) for seed in found)
-    }
+    by_seed = {seed: plots.smooth(found[seed].dropna(), steep=steep) for seed in found}
     return type(found)(by_seed).sort_index()
 
 
